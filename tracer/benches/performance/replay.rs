@@ -41,7 +41,7 @@ pub(crate) struct Replay {
 pub(crate) fn measure(synfin: &Synfin) -> Result<Replay> {
     let file = tempfile::NamedTempFile::new()?;
     let path = file.path().to_str().context("the path of a temporary file is not UTF-8")?;
-    let tracer = synfin.watch(&["record", path])?;
+    let tracer = synfin.watch(&["record", "--force", path])?;
     Load::Short { connections: CONNECTIONS, ms: u64::MAX, carrying: Carried::Reply }.run()?;
     tracer.finish()?;
 

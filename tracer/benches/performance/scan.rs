@@ -84,7 +84,7 @@ fn longest_scan(recording: &Path) -> Result<f64> {
 /// The maximum delay of a tick, during continuous scans of all these sockets beside a new load.
 fn latest_tick(synfin: &Synfin, recording: &Path) -> Result<u64> {
     let path = recording.to_str().context("the path of a temporary file is not UTF-8")?;
-    let tracer = synfin.watch(&["record", path, "--scan-always"])?;
+    let tracer = synfin.watch(&["record", "--force", path, "--scan-always"])?;
     Load::Short { connections: u64::MAX, ms: 5_000, carrying: Carried::Reply }.run()?;
     tracer.finish()?;
     let frames = replay::read(recording)?;

@@ -48,7 +48,11 @@ pub(crate) fn measure(synfin: &Synfin) -> Result<Start> {
 fn first_record(synfin: &Synfin) -> Result<f64> {
     let file = tempfile::NamedTempFile::new()?;
     let mut command = Command::new(&synfin.0);
-    command.arg("record").arg(file.path()).stderr(Stdio::null()).stdout(Stdio::null());
+    command
+        .args(["record", "--force"])
+        .arg(file.path())
+        .stderr(Stdio::null())
+        .stdout(Stdio::null());
     let begun = clock::monotonic_ns();
     let mut child = command.spawn()?;
     thread::sleep(Duration::from_millis(500));

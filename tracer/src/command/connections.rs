@@ -36,8 +36,7 @@ pub(crate) async fn run(args: ConnectionsArgs, verbose: u8) -> Result<Exit> {
     let waits = args.source.live.duration.is_some() || !args.run.command.is_empty();
     let mode = if args.open && !waits { RunMode::Once } else { RunMode::UntilSignal };
     let run = Run::open(args.source, verbose)?.with_command(args.run);
-    run.go(mode, &mut Connections::new(lines, which, select)).await?;
-    Ok(Exit::Done)
+    run.go(mode, &mut Connections::new(lines, which, select)).await
 }
 
 /// ConnectionSet connections are written, and when.

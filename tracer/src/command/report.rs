@@ -13,7 +13,7 @@ use crate::{
     analysis::condition_set::ConditionSet,
     cli::commands::ReportArgs,
     message::{exit::Exit, failure::Failure, stderr::warn},
-    output::{consumer::Consumer, report::ReportSink, stdout},
+    output::{column::Reports, consumer::Consumer, report::ReportSink, stdout},
     run::{Run, RunMode},
     trace::{
         session::Session,
@@ -30,13 +30,16 @@ pub(crate) async fn run(args: ReportArgs, verbose: u8) -> Result<Exit> {
         let remedy = "trace for a while: synfin report --for 10s";
         return Err(Failure::usage(what, "a single look shows no rates", remedy).into());
     }
+    let reports = if args.interval.is_some() { Reports::Several } else { Reports::Single };
     let sink = ReportSink::new(stdout(), args.output.style(), args.rows.into());
+    let sink = sink.with_reports(reports);
     let output = Report::new(sink, args.interval, args.count);
     let output = output.with_conditions(ConditionSet::new(args.fail_on));
     let mut output = Report { is_single_look: args.once, ..output };
     let mode = if args.once { RunMode::Once } else { RunMode::UntilSignal };
-    Run::open(args.source, verbose)?.with_command(args.run).go(mode, &mut output).await?;
-    Ok(output.exit())
+    let run = Run::open(args.source, verbose)?.with_command(args.run);
+    let of_command = run.go(mode, &mut output).await?;
+    Ok(output.exit().or_of_command(of_command))
 }
 
 /// Takes snapshots, writes them as reports, and checks the `--fail-on` conditions.

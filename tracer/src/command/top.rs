@@ -8,7 +8,7 @@ use super::report::Report;
 use crate::{
     cli::commands::TopArgs,
     message::{exit::Exit, failure::explain_output},
-    output::{Format, report::ReportSink, stdout},
+    output::{Format, column::Reports, report::ReportSink, stdout},
     run::{Run, RunMode},
     screen::{Options, Screen},
 };
@@ -30,6 +30,7 @@ pub(crate) async fn run(args: TopArgs, verbose: u8) -> Result<Exit> {
         run.go(RunMode::Screen(screen.closed()), &mut screen).await?;
     } else {
         let sink = ReportSink::new(stdout(), style, args.rows.into());
+        let sink = sink.with_reports(Reports::Several);
         run.go(RunMode::Quiet, &mut Report::new(sink, Some(INTERVAL), None)).await?;
     }
     Ok(Exit::Done)

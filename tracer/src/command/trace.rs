@@ -24,8 +24,7 @@ pub(crate) async fn run(args: TraceArgs, verbose: u8) -> Result<Exit> {
     let lines = Lines::new(stdout(), args.output.style(), transition::COLUMNS);
     let mut output = Trace::new(lines, args.state);
     let run = Run::open(args.source, verbose)?.with_command(args.run);
-    run.go(RunMode::UntilSignal, &mut output).await?;
-    Ok(Exit::Done)
+    run.go(RunMode::UntilSignal, &mut output).await
 }
 
 /// Writes a line per transition.

@@ -84,6 +84,8 @@ pub(crate) use columns;
 pub enum Visibility {
     /// Every table, JSON and CSV.
     Table(Width),
+    /// Tables of these reports, wide tables, JSON and CSV.
+    In(Reports, Width),
     /// Wide tables, JSON and CSV.
     Wide(Width),
     /// Wide tables, tables grouped by it, JSON and CSV.
@@ -105,6 +107,12 @@ impl Visibility {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Table(_) => "every table, JSON and CSV",
+            Self::In(Reports::Single, _) => {
+                "the table of a single report and wide tables (-w), JSON and CSV"
+            }
+            Self::In(Reports::Several, _) => {
+                "tables at intervals and wide tables (-w), JSON and CSV"
+            }
             Self::Wide(_) => "wide tables (-w), JSON and CSV",
             Self::Grouped(..) => "wide tables (-w) and those grouped by it (--by), JSON and CSV",
             Self::Data => "JSON and CSV",
@@ -112,6 +120,15 @@ impl Visibility {
             Self::Json => "JSON",
         }
     }
+}
+
+/// How many reports a command prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reports {
+    /// One, at the end.
+    Single,
+    /// One at each interval, or more than one row as they come.
+    Several,
 }
 
 /// Alignment and least width of a column in a table.

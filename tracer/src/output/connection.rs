@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Version of the JSON object and of the CSV row.
-const SCHEMA: u64 = 1;
+const SCHEMA: u64 = 2;
 
 /// A closed or open connection for output.
 pub struct ConnectionRow {
@@ -49,6 +49,9 @@ pub struct ConnectionRow {
     pub(crate) handshake: Option<Handshake>,
     pub(crate) time_wait: Option<bool>,
     idle_us: Option<u64>,
+    rtt_us: Option<u32>,
+    min_rtt_us: Option<u32>,
+    retransmits: Option<u32>,
     pub(crate) owner: Option<Arc<Owner>>,
     is_subflow: bool,
     mptcp: Option<MptcpId>,
@@ -77,6 +80,9 @@ impl ConnectionRow {
             handshake: closed.handshake,
             time_wait: closed.time_wait,
             idle_us: closed.idle_us,
+            rtt_us: closed.rtt_us,
+            min_rtt_us: closed.min_rtt_us,
+            retransmits: closed.retransmits,
             owner: closed.owner.clone(),
             is_subflow: closed.is_subflow,
             mptcp: closed.mptcp,
@@ -110,6 +116,9 @@ impl ConnectionRow {
             handshake: connection.handshake,
             time_wait: None,
             idle_us: connection.idle_us(),
+            rtt_us: None,
+            min_rtt_us: None,
+            retransmits: None,
             owner: connection.owner.clone(),
             is_subflow: connection.is_subflow(),
             mptcp: connection.mptcp(),
@@ -142,7 +151,7 @@ pub const COLUMNS: &[Column<ConnectionRow>] = columns! {
     "remote_port" "RPORT" Number, Table(Right(5)), "Remote port.", |c| Value::Int(c.remote.port().into());
     "service_port" "" Number, Data, "The listener's port for a server, the remote port for a client; 0 if the role is unknown.",
         |c| Value::Int(c.service_port.into());
-    "comm" "OWNER" Text or null, Table(Left(15)), "Name of the owning process.",
+    "owner" "OWNER" Text or null, Table(Left(15)), "Name of the owning process.",
         |c| Value::known(c.owner.as_ref(), |owner| Value::Text(owner.label.name.to_string()));
     "state" "STATE" Word(STATES) or null, Table(Left(11)), "State of an open connection; null once it has closed.",
         |c| Value::known(c.state, Value::Word);
@@ -163,6 +172,12 @@ pub const COLUMNS: &[Column<ConnectionRow>] = columns! {
     "time_wait" "TW" Bool or null, Wide(Left(3)), "Whether it left a TIME_WAIT on this host; null if unknown because the kernel's TIME_WAIT table was full.", |c| Value::known(c.time_wait, Value::Bool);
     "idle_us" "IDLE" Micros or null, Wide(Right(7)), "Time since the last received segment when it closed, or when a scan last found it open, with the resolution of the kernel's tick; null if unknown.",
         |c| Value::known(c.idle_us, Value::Micros);
+    "rtt_us" "RTT" Micros or null, Wide(Right(7)), "Smoothed round-trip time when it closed; null while it is open, and if none was measured.",
+        |c| Value::known(c.rtt_us, |us| Value::Micros(us.into()));
+    "min_rtt_us" "MINRTT" Micros or null, Wide(Right(7)), "Smallest round-trip time of the last minutes when it closed (net.ipv4.tcp_min_rtt_wlen); null while it is open, and if none was measured.",
+        |c| Value::known(c.min_rtt_us, |us| Value::Micros(us.into()));
+    "retransmits" "RETRANS" Count("segments") or null, Wide(Right(7)), "Number of segments that were sent again, SYNs included, when it closed; null while it is open.",
+        |c| Value::known(c.retransmits, |count| Value::Int(count.into()));
     "pid" "PID" Number or null, Wide(Right(7)), "Id of the owning process; null if unknown, or if several processes of that name hold the listener.", |c| Value::known(c.owner.as_ref().and_then(|owner| owner.pid), |pid| Value::Int(pid.into()));
     "container" "CONTAINER" Text or null, Wide(Left(12)), "The container in which the owner runs.",
         |c| Value::known(c.container(), |container| Value::Id(container.id.clone()));

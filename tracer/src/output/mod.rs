@@ -5,6 +5,7 @@ pub mod column_kind;
 pub mod connection;
 pub(crate) mod consumer;
 pub(crate) mod csv_rows;
+pub mod finding;
 pub(crate) mod json_lines;
 pub mod port_columns;
 pub mod port_row;
@@ -18,7 +19,7 @@ use std::io::{self, BufWriter, StdoutLock, Write};
 use clap::ValueEnum;
 
 use crate::{
-    output::column::{Column, to_cells, to_headings},
+    output::column::{Column, Reports, to_cells, to_headings},
     tcp::group_by::By,
 };
 
@@ -70,7 +71,7 @@ pub struct Lines<W, T: 'static> {
 impl<W: Write, T> Lines<W, T> {
     /// Writes rows with these columns to `out`.
     pub fn new(out: W, style: Style, columns: &'static [Column<T>]) -> Self {
-        let shown = table::columns(columns, style.wide, By::Port);
+        let shown = table::columns(columns, style.wide, By::Port, Reports::Several);
         Self { out, style, columns, shown, begun: false, error: None }
     }
 

@@ -4,10 +4,13 @@
 use synfin_common::{port_count::SynQueueEvent, reset::ResetReason, state::TcpState};
 
 use crate::{
+    findings::rules::all_rules,
     output::{
         column::{
-            Column, Value,
-            Visibility::{Data, Grouped, Json, Table, Wide},
+            Column,
+            Reports::{Several, Single},
+            Value,
+            Visibility::{Data, Grouped, In, Json, Table, Wide},
             Width::{Left, Right},
             columns,
         },
@@ -34,6 +37,11 @@ fn common<T>(common: &Common<T>, one: impl FnOnce(&T) -> Value) -> Value {
     }
 }
 
+/// A part in percent of the whole; unknown if that is nothing.
+fn share(part: u64, whole: u64) -> Value {
+    if whole == 0 { Value::Unknown } else { Value::Float(100.0 * part as f64 / whole as f64) }
+}
+
 /// As [`common`], with the number as text, for columns whose values are text.
 fn common_text<T>(values: &Common<T>, one: impl FnOnce(&T) -> Value) -> Value {
     match values {
@@ -54,6 +62,19 @@ pub(crate) fn living_states() -> impl Iterator<Item = TcpState> {
 const RESET_REASONS: Enumeration = Enumeration {
     name: "kernel reset reason",
     all: || ResetReason::ALL.iter().map(|reason| reason.name()).collect(),
+};
+
+/// Findings and close reasons. Some share their id.
+const WHY: Enumeration = Enumeration {
+    name: "finding or reason",
+    all: || {
+        let mut ids: Vec<_> = all_rules().map(|rule| rule.id).collect();
+        let reasons = CloseReason::ALL.iter().filter(|reason| reason.class() == Class::Abnormal);
+        ids.extend(
+            reasons.map(|reason| reason.id()).filter(|id| !all_rules().any(|it| it.id == *id)),
+        );
+        ids
+    },
 };
 
 const SOCKET_STATES: Enumeration =
@@ -93,30 +114,32 @@ pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
         |p| common(&p.row.identity.netns, |&netns| Value::Int(netns.into()));
     "netns_name" "NAMESPACE" Text or null, Grouped(By::Netns, Left(12)), "Name of the network namespace, if it has one (`ip netns`; `host` is the namespace of process 1).",
         |p| common_text(&p.row.identity.netns_name, |name| Value::Text(name.to_string()));
-    "owner" "OWNER" Text or null, Table(Left(15)), "The process that called connect() or holds the listener; ×N if there are N with different names.",
+    "owner" "OWNER" Text or null, Table(Left(12)), "The process that called connect() or holds the listener; ×N if there are N with different names.",
         |p| common_text(&p.row.identity.owner, |name| Value::Text(name.to_string()));
     "container" "CONTAINER" Text or null, Wide(Left(12)), "The container in which the owner runs; ×N if there are N.",
         |p| common_text(&p.row.identity.container, |id| Value::Id(id.to_string()));
     "pod" "POD" Text or null, Wide(Left(12)), "The container's Kubernetes pod: namespace/name, or its uid if the name is not known on the node.",
         |p| common_text(&p.row.identity.pod, |pod| Value::Text(pod.to_string()));
-    "new_per_s" "NEW/s" Float("connections per second") or null, Table(Right(6)), "New connections per second: attempts of a client, established connections of a server. Null, like bad_per_s, for a single look (--once) and for an interval below 0.1 s.",
+    "new" "NEW" Count("connections"), In(Single, Right(4)), "New connections: attempts of a client, established connections of a server.",
+        |p| Value::Int(p.row.new_connections());
+    "new_per_s" "NEW/s" Float("connections per second") or null, Table(Right(6)), "The same per second. Null, like bad_per_s, for a single look (--once) and for an interval below 0.1 s.",
         |p| p.rate(p.row.new_connections());
-    "bad_per_s" "BAD/s" Float("connections per second") or null, Table(Right(6)), "Connections per second that failed or ended abnormally.",
+    "bad" "BAD" Count("connections"), In(Single, Right(4)), "Connections that failed or ended abnormally.",
+        |p| Value::Int(p.bad());
+    "bad_per_s" "BAD/s" Float("connections per second") or null, In(Several, Right(6)), "The same per second.",
         |p| p.rate(p.bad());
+    "bad_pct" "BAD%" Float("percent") or null, Table(Right(4)), "Share of these among all connections that ended; null if none has.",
+        |p| share(p.bad(), p.row.stats.counters.failed() + p.row.stats.counters.closed());
     "handshake.clean.p99_us" "HS99" Micros or null, Table(Right(7)), "99th percentile of handshakes without retransmission: SYN to SYN-ACK on a client, SYN-ACK to ACK on a server. Measured by the kernel; at most 1.6 % too high.",
         |p| quantile(&p.row.stats.counters.clean, 0.99);
     "handshake.retransmitted_pct" "RTX%" Float("percent") or null, Table(Right(4)), "Share of the established connections whose SYN or SYN-ACK was retransmitted.",
-        |p| {
-            let counters = &p.row.stats.counters;
-            let share = |count: u64| Value::Float(100.0 * count as f64 / counters.established as f64);
-            if counters.established == 0 { Value::Unknown } else { share(counters.retransmitted.count()) }
-        };
+        |p| share(p.row.stats.counters.retransmitted.count(), p.row.stats.counters.established);
     "open" "OPEN" Count("connections"), Table(Right(5)), "Connections that are established or closing at the end of the interval.",
         |p| Value::Int(p.row.stats.gauges.open);
     "time_wait.now" "TW" Count("sockets"), Table(Right(5)), "Sockets in TIME_WAIT at the end of the interval: from the last scan of all sockets, updated by entries and age, and by exits where the kernel reports them (host.knowledge.time_wait).",
         |p| Value::Int(p.row.stats.time_wait_now);
-    "why" "WHY" Word(CloseReason::NAMES) or null, Table(Left(12)), "The most frequent reason among connections that failed or ended abnormally.",
-        |p| Value::known(p.most_frequent_abnormal_reason(), |reason| Value::Word(reason.id()));
+    "why" "WHY" Word(WHY) or null, Table(Left(12)), "The most urgent finding in the row (`synfin diagnose`), or else the most frequent reason among connections that failed or ended abnormally.",
+        |p| Value::known(p.why(), Value::Word);
 
     "attempts" "TRIED" Count("connections") or null, Wide(Right(6)), "Connection attempts: by connect() of a client, or by SYNs that a server answered. The latter are known only where the kernel reports SYN queues (host.knowledge.syn_queue).",
         |p| match p.row.identity.role {
@@ -194,8 +217,18 @@ pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
         |p| quantile(&p.row.stats.counters.lifetime, 0.99);
     "idle.p50_us" "IDLE50" Micros or null, Wide(Right(7)), "Median time since the last received segment when a connection ended.",
         |p| quantile(&p.row.stats.counters.idle, 0.5);
-    "idle.abnormal_p50_us" "BADIDLE" Micros or null, Wide(Right(7)), "Median time since the last received segment when a connection ended abnormally: if it is always the same, a device on the path drops idle connections.",
+    "idle.abnormal_p50_us" "BADIDLE" Micros or null, Wide(Right(7)), "Median time without a received segment before a connection ended abnormally, up to the first segment that went unanswered: if it is always the same, a device on the path drops idle connections.",
         |p| quantile(&p.row.stats.counters.idle_abnormal, 0.5);
+    "rtt.p50_us" "RTT50" Micros or null, Wide(Right(7)), "Median of the smoothed round-trip times of connections when they ended.",
+        |p| quantile(&p.row.stats.counters.rtt, 0.5);
+    "rtt.p99_us" "RTT99" Micros or null, Wide(Right(7)), "99th percentile of the same.",
+        |p| quantile(&p.row.stats.counters.rtt, 0.99);
+    "segments.retransmitted_pct" "RETR%" Float("percent") or null, Wide(Right(5)), "Share of the segments with data that ended connections had sent which were retransmissions.",
+        |p| Value::known(p.row.stats.counters.retransmitted_pct(), Value::Float);
+    "segments.sent" "" Count("segments"), Data, "Segments with data that ended connections had sent, retransmissions included.",
+        |p| Value::Int(p.row.stats.counters.segments_sent);
+    "segments.retransmitted" "" Count("segments"), Data, "Segments that ended connections had retransmitted.",
+        |p| Value::Int(p.row.stats.counters.segments_retransmitted);
     "bytes_sent" "" Count("bytes"), Data, "Payload bytes that peers acknowledged, of ended connections.",
         |p| Value::Int(p.row.stats.counters.bytes_sent);
     "bytes_received" "" Count("bytes"), Data, "Payload bytes received, of ended connections.",

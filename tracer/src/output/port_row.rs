@@ -3,6 +3,7 @@
 use synfin_common::{port_count::SynQueueEvent, reset::ResetReason, state::TcpState};
 
 use crate::{
+    findings::{self, Severity},
     output::column::Value,
     tcp::{
         close_reason::{Class, CloseReason, Phase},
@@ -14,9 +15,7 @@ use crate::{
         session::Session,
         time::{ClockAnchor, Nanos, date},
     },
-    tracker::{
-        Ephemeral, LINGERING_STATES, LatencyHistogram, Oldest, RowSnapshot, RowStats, Snapshot,
-    },
+    tracker::{Ephemeral, LatencyHistogram, RowSnapshot, RowStats, Snapshot},
 };
 
 /// A row with the interval that it is about.
@@ -26,7 +25,12 @@ pub struct PortRow {
     pub row: RowSnapshot,
     /// The interval.
     pub interval: Interval,
+    /// The most urgent finding in the row.
+    pub(crate) finding: Option<Trouble>,
 }
+
+/// The most urgent finding of a row: how urgent, and its id.
+pub(crate) type Trouble = (Severity, &'static str);
 
 /// An interval of a trace.
 #[derive(Clone, Copy, Debug)]
@@ -60,18 +64,32 @@ impl PortRow {
     /// All rows of an interval, in the order of their names.
     pub(crate) fn all(session: &Session, snapshot: &Snapshot, by: By) -> Vec<Self> {
         let interval = Interval::of(session, snapshot);
-        snapshot.rows(by).into_iter().map(|row| Self { row, interval }).collect()
+        let findings = findings::of_rows(session, snapshot);
+        let row = |row: RowSnapshot| {
+            let here = findings.iter().filter(|finding| finding.is_in(&row.identity.name, by));
+            let finding =
+                here.max_by_key(|it| (it.severity, it.count, std::cmp::Reverse(it.rule.id)));
+            let finding = finding.map(|finding| (finding.severity, finding.rule.id));
+            Self { row, interval, finding }
+        };
+        snapshot.rows(by).into_iter().map(row).collect()
     }
 
-    /// A row of this interval.
+    /// A row of this interval, without findings.
     pub(crate) fn new(row: RowSnapshot, session: &Session, snapshot: &Snapshot) -> Self {
-        Self { row, interval: Interval::of(session, snapshot) }
+        Self::of(row, Interval::of(session, snapshot))
+    }
+
+    /// A row of an interval, without findings.
+    pub fn of(row: RowSnapshot, interval: Interval) -> Self {
+        Self { row, interval, finding: None }
     }
 
     /// The same row with nothing counted in it.
     pub(crate) fn emptied(&self) -> Self {
         let identity = self.row.identity.clone();
-        Self { row: RowSnapshot { identity, stats: RowStats::default() }, ..*self }
+        let row = RowSnapshot { identity, stats: RowStats::default() };
+        Self { row, finding: None, ..*self }
     }
 
     /// Connections that went wrong: failed or ended abnormally.
@@ -161,30 +179,24 @@ impl PortRow {
         }
     }
 
-    /// The connection that has been in this state for longest.
-    pub(crate) fn oldest(&self, state: TcpState) -> Option<&Oldest> {
-        let index = LINGERING_STATES.iter().position(|&oldest| oldest == state)?;
-        self.row.stats.oldest[index].as_ref()
-    }
-
     pub(super) fn age_of_oldest(&self, state: TcpState) -> Value {
-        Value::known(self.oldest(state), |oldest| {
+        Value::known(self.row.stats.oldest(state), |oldest| {
             let us = self.interval.end.saturating_sub(oldest.since) / 1000;
             Value::micros(us, oldest.at_least)
         })
     }
 
     pub(super) fn may_be_older(&self, state: TcpState) -> Value {
-        Value::known(self.oldest(state), |oldest| Value::Bool(oldest.at_least))
+        Value::known(self.row.stats.oldest(state), |oldest| Value::Bool(oldest.at_least))
     }
 
     pub(super) fn owner_of_oldest(&self, state: TcpState) -> Value {
-        let owner = self.oldest(state).and_then(|oldest| oldest.owner.as_ref());
+        let owner = self.row.stats.oldest(state).and_then(|oldest| oldest.owner.as_ref());
         Value::known(owner, |owner| Value::Text(owner.label.name.to_string()))
     }
 
     pub(super) fn pid_of_oldest(&self, state: TcpState) -> Value {
-        let owner = self.oldest(state).and_then(|oldest| oldest.owner.as_ref());
+        let owner = self.row.stats.oldest(state).and_then(|oldest| oldest.owner.as_ref());
         Value::known(owner.and_then(|owner| owner.pid), |pid| Value::Int(pid.into()))
     }
 
@@ -202,8 +214,14 @@ impl PortRow {
         Value::known(self.row.stats.ephemeral.as_ref(), column)
     }
 
+    /// The most urgent finding, or else the most frequent abnormal reason.
+    pub(super) fn why(&self) -> Option<&'static str> {
+        let reason = || self.most_frequent_abnormal_reason().map(CloseReason::id);
+        self.finding.map(|(_, id)| id).or_else(reason)
+    }
+
     /// The most frequent abnormal reason.
-    pub(super) fn most_frequent_abnormal_reason(&self) -> Option<CloseReason> {
+    fn most_frequent_abnormal_reason(&self) -> Option<CloseReason> {
         let bad = CloseReason::ALL.iter().filter(|reason| reason.class() == Class::Abnormal);
         bad.copied()
             .filter(|&reason| self.row.stats.counters.ended(reason) > 0)

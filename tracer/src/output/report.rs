@@ -12,7 +12,7 @@ use super::{Format, SCHEMA_HELP, Style, csv_rows, json_lines, table};
 use crate::{
     output::{
         column::{
-            Column, Value,
+            Column, Reports, Value,
             Visibility::{Data, Footer, Json},
             columns, to_cells, to_headings, to_object,
         },
@@ -67,7 +67,8 @@ impl RowSelection {
 /// The report of a snapshot.
 pub struct Report {
     header: Header,
-    /// Rows with the most abnormal connections first, then those with the most open ones.
+    /// Rows with the most urgent findings first, then those with the most abnormal connections, then those
+    /// with the most open ones.
     rows: Vec<PortRow>,
     /// Number of rows that were not selected.
     omitted: usize,
@@ -84,7 +85,8 @@ impl Report {
         let omitted = count - rows.len();
         // The sort is stable: equal rows stay in the order of role and port.
         rows.sort_by_key(|row| {
-            (std::cmp::Reverse(row.bad()), std::cmp::Reverse(row.row.stats.gauges.open))
+            let severity = row.finding.map(|(severity, _)| severity);
+            std::cmp::Reverse((severity, row.bad(), row.row.stats.gauges.open))
         });
         Self { header, rows, omitted, events: snapshot.events }
     }
@@ -104,13 +106,19 @@ pub struct ReportSink<W> {
     out: W,
     style: Style,
     selection: RowSelection,
+    reports: Reports,
     begun: bool,
 }
 
 impl<W: Write> ReportSink<W> {
     /// Writes to `out`.
     pub fn new(out: W, style: Style, selection: RowSelection) -> Self {
-        Self { out, style, selection, begun: false }
+        Self { out, style, selection, reports: Reports::Single, begun: false }
+    }
+
+    /// Writes this number of reports.
+    pub(crate) fn with_reports(self, reports: Reports) -> Self {
+        Self { reports, ..self }
     }
 
     /// Writes one report.
@@ -139,7 +147,7 @@ impl<W: Write> ReportSink<W> {
             let DatedInterval { start, seconds, .. } = &header.interval;
             writeln!(self.out, "{start} +{seconds:.1}s")?;
         }
-        let columns = table::columns(COLUMNS, wide, self.selection.by);
+        let columns = table::columns(COLUMNS, wide, self.selection.by, self.reports);
         table::whole(&mut self.out, &columns, rows, !no_header, terminal)?;
         if no_header {
             return Ok(());

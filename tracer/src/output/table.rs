@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use unicode_width::UnicodeWidthStr;
 
 use crate::{
-    output::column::{Column, Visibility, Width},
+    output::column::{Column, Reports, Visibility, Width},
     tcp::group_by::By,
 };
 
@@ -17,9 +17,11 @@ pub(super) fn columns<T>(
     columns: &'static [Column<T>],
     wide: bool,
     by: By,
+    reports: Reports,
 ) -> Vec<&'static Column<T>> {
     let shown = |column: &&Column<T>| match column.info.visibility {
         Visibility::Table(_) => true,
+        Visibility::In(those, _) => wide || those == reports,
         Visibility::Wide(_) => wide,
         Visibility::Grouped(group, _) => wide || group == by,
         Visibility::Data | Visibility::Footer | Visibility::Json => false,
@@ -72,7 +74,10 @@ fn cells<T>(columns: &[&Column<T>], item: &T) -> Vec<String> {
 fn least_width<T>(column: &Column<T>) -> Width {
     let title = column.info.title.width();
     let width = match column.info.visibility {
-        Visibility::Table(width) | Visibility::Wide(width) | Visibility::Grouped(_, width) => width,
+        Visibility::Table(width)
+        | Visibility::In(_, width)
+        | Visibility::Wide(width)
+        | Visibility::Grouped(_, width) => width,
         Visibility::Data | Visibility::Footer | Visibility::Json => Width::Left(0),
     };
     match width {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Version of the JSON object and of the CSV row.
-const SCHEMA: u64 = 1;
+const SCHEMA: u64 = 2;
 
 /// A transition for output.
 pub struct TransitionLine {
@@ -74,7 +74,7 @@ pub const COLUMNS: &[Column<TransitionLine>] = columns! {
     "new" "TO" Word(STATES), Table(Left(11)), "The new state.", |s| Value::Word(s.transition.new.name());
     "in_old_state_us" "AFTER" Micros or null, Table(Right(7)), "Time spent in the old state; a lower bound (≥ in tables) if its beginning was not observed. From SYN_RECV to ESTABLISHED this is time in the kernel, not on the network.",
         |s| s.in_old_state.clone();
-    "comm" "OWNER" Text or null, Table(Left(15)), "Name of the owning process.",
+    "owner" "OWNER" Text or null, Table(Left(15)), "Name of the owning process.",
         |s| Value::known(s.owner.as_ref(), |owner| Value::Text(owner.label.name.to_string()));
     "pid" "PID" Number or null, Wide(Right(7)), "Id of the owning process.", |s| Value::known(s.owner.as_ref().and_then(|owner| owner.pid), |pid| Value::Int(pid.into()));
     "err" "ERR" Number, Wide(Right(4)), "The socket's error (errno); 0 if none.", |s| Value::Int(s.transition.err.into());

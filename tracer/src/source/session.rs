@@ -67,7 +67,7 @@ fn host() -> Session {
 }
 
 /// The sysctls that affect handshakes, queues, ports and TIME_WAIT.
-const SYSCTLS: [&str; 12] = [
+const SYSCTLS: [&str; 13] = [
     "net.core.somaxconn",
     "net.ipv4.ip_local_port_range",
     "net.ipv4.tcp_abort_on_overflow",
@@ -76,6 +76,7 @@ const SYSCTLS: [&str; 12] = [
     "net.ipv4.tcp_max_syn_backlog",
     "net.ipv4.tcp_max_tw_buckets",
     "net.ipv4.tcp_retries2",
+    "net.ipv4.tcp_syn_linear_timeouts",
     "net.ipv4.tcp_syn_retries",
     "net.ipv4.tcp_synack_retries",
     "net.ipv4.tcp_syncookies",

@@ -99,7 +99,7 @@ fn queries_return_the_handshakes_and_time_waits_of_the_report() {
     let p99 = COMPARED.iter().position(|column| column.key == "handshake.clean.p99_us").unwrap();
     let rows = compare(&intervals, &intervals).rows;
     let expected = rows.iter().filter_map(|row| {
-        let p99 = row.columns[p99].before?;
+        let p99 = row.columns[p99].values()[0]?;
         Some(((row.name.role.clone(), row.name.what.clone()), p99))
     });
     let [found] = files.query_table("report", "json", [&query("p99-json")]);
@@ -228,16 +228,23 @@ impl ListedColumn {
 #[test]
 fn every_line_begins_with_the_format_version() {
     let files = Files::of(&web_server());
-    let commands: [&[&str]; 4] =
-        [&["report", "1"], &["connections"], &["connections", "--open"], &["trace"]];
-    for command in commands {
+    let commands: [(&[&str], u32); 4] = [
+        (&["report", "1"], 1),
+        (&["connections"], 2),
+        (&["connections", "--open"], 2),
+        (&["trace"], 2),
+    ];
+    for (command, version) in commands {
         let [json, csv] = FORMS.map(|form| files.print(&[command, &["-o", form]].concat()));
         for line in json.lines() {
-            assert!(line.starts_with("{\"schema\":1,"), "{command:?}: {line}");
+            let begin = format!("{{\"schema\":{version},");
+            assert!(line.starts_with(&begin), "{command:?}: {line}");
         }
         let mut rows = csv.lines();
         assert!(rows.next().unwrap().starts_with("schema,"), "{command:?}");
-        assert!(rows.clone().count() > 0 && rows.all(|row| row.starts_with("1,")), "{command:?}");
+        let begin = format!("{version},");
+        let all = rows.clone().count() > 0 && rows.all(|row| row.starts_with(&begin));
+        assert!(all, "{command:?}");
     }
 }
 
@@ -328,9 +335,9 @@ fn control_characters_in_process_names_survive_json_and_csv() {
             "csv" => names.each_ref().map(|name| escape_control(name)),
             _ => names.clone(),
         };
-        let asked = "SELECT comm FROM closed ORDER BY local_port";
+        let asked = "SELECT owner FROM closed ORDER BY local_port";
         let [found] = files.query_table("closed", form, [asked]);
-        let found: Vec<_> = found.iter().map(|row| row["comm"].as_str().unwrap()).collect();
+        let found: Vec<_> = found.iter().map(|row| row["owner"].as_str().unwrap()).collect();
         assert_eq!(found, expected, "{form}");
     }
 }
@@ -342,7 +349,7 @@ fn a_process_name_of_digits_stays_text() {
     kernel.tick_at(1_000);
     let files = Files::of(&kernel.into_frames());
     for form in FORMS {
-        for (table, column) in [("closed", "comm"), ("trace", "comm"), ("report", "owner")] {
+        for (table, column) in [("closed", "owner"), ("trace", "owner"), ("report", "owner")] {
             let asked = format!("SELECT DISTINCT {column} AS name FROM {table}");
             let [found] = files.query_table(table, form, [&asked]);
             assert_eq!(found, [json!({ "name": "0042" })], "{table}.{form}");

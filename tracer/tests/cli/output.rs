@@ -128,9 +128,9 @@ fn unknown_terms_are_refused_with_suggestions() {
         assert_eq!(stdout(&output), "");
     };
     refused(&["hs98"], "there is no explanation of \"hs98\"");
-    refused(&["hs98"], "did you mean HS90, HS99 or HS?");
+    refused(&["hs98"], "did you mean HS99, HS90 or HS?");
     refused(&["resetbypear"], "did you mean reset_by_peer, reset_by_peer_closing or");
-    refused(&["unread_data"], "did you mean reset_by_us_unread_data");
+    refused(&["unread_dat"], "did you mean unread_data or reset_by_us_unread_data?");
     refused(&["TW", "xyzzy"], "remedy: `synfin explain` lists everything that it can explain");
     refused(&[""], "explanation of \"\"");
     refused(&["\x1b[2J\nTW"], "explanation of \"\\u{1b}[2J\\nTW\"");

@@ -69,7 +69,7 @@ fn connections_that_are_handed_on_belong_to_their_holders() {
         let lines = open(&recording, "server", at(way).port());
         assert_eq!(lines.len(), CONNECTIONS, "{}", WAYS[way]);
         for line in lines {
-            let owner = (line["comm"].as_str(), line["pid"].as_u64());
+            let owner = (line["owner"].as_str(), line["pid"].as_u64());
             assert_eq!(owner, (Some(name), Some(pid.into())), "{}: {line}", WAYS[way]);
         }
         let is_here = |row: &&Value| row["role"] == "server" && row["port"] == at(way).port();
@@ -78,7 +78,7 @@ fn connections_that_are_handed_on_belong_to_their_holders() {
         assert_eq!([&oldest["owner"], &oldest["pid"]], [&Value::from(name), &pid.into()]);
         // Those who wait for them are not affected.
         for line in open(&recording, "client", at(way).port()) {
-            let comm = line["comm"].as_str().expect("a name");
+            let comm = line["owner"].as_str().expect("a name");
             assert!(["visitor", "stays"].contains(&comm), "{line}");
         }
     }
@@ -106,7 +106,7 @@ fn a_listener_that_is_handed_on_belongs_to_its_holder() {
     let lines = open(&recording, "server", at.port());
     assert_eq!(lines.len(), 3);
     for line in lines {
-        let owner = (line["comm"].as_str(), line["pid"].as_u64());
+        let owner = (line["owner"].as_str(), line["pid"].as_u64());
         assert_eq!(owner, (Some("service"), Some(pid.into())), "{line}");
     }
     let report = Synfin::run(["report", "-o", "json", "--from", &recording]).report();

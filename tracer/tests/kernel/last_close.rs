@@ -112,7 +112,7 @@ fn check(release: Release) -> Vec<Option<u32>> {
     let (_folder, recording) = lab::recording_file();
     let endings = || (FIRST_PORT..).zip([Client, Server, ServerWithUnreadData]);
     lab::seen_whole(|| {
-        let synfin = Synfin::watch(["record", "-N", &namespaces, &recording]);
+        let synfin = Synfin::watch(["record", "--force", "-N", &namespaces, &recording]);
         let listeners: Vec<_> = endings()
             .map(|(port, ending)| {
                 let address = SocketAddr::from((Wire::FAR4, port));
@@ -145,7 +145,7 @@ fn check(release: Release) -> Vec<Option<u32>> {
 fn check_owner(line: &Value) {
     let name = fs::read_to_string("/proc/self/comm").expect("the name of this process");
     assert_eq!(line["pid"], process::id(), "{line}");
-    assert_eq!(line["comm"], name.trim_end(), "{line}");
+    assert_eq!(line["owner"], name.trim_end(), "{line}");
 }
 
 fn missed(recording: &str) -> u64 {
@@ -228,7 +228,7 @@ fn a_worker_of_io_uring_acts_for_its_process() {
     let (_folder, recording) = lab::recording_file();
     let address = SocketAddr::from((Wire::FAR4, FIRST_PORT));
     lab::seen_whole(|| {
-        let synfin = Synfin::watch(["record", "-N", &namespaces, &recording]);
+        let synfin = Synfin::watch(["record", "--force", "-N", &namespaces, &recording]);
         let listener = wire.far.listen(address);
         connect_and_close(&wire, &listener, address);
         synfin.finish();

@@ -183,7 +183,7 @@ fn subflows_have_the_reason_and_the_owner_of_their_connection() {
     let namespaces = lab::ids([&wire.near, &wire.far]);
     let queued = FIRST_PORT + scenarios().len() as u16;
     lab::seen_whole(|| {
-        let synfin = Synfin::watch(["record", "-N", &namespaces, &recording]);
+        let synfin = Synfin::watch(["record", "--force", "-N", &namespaces, &recording]);
         let mut listeners = Vec::new();
         for (port, (_, [client, server], play, ..)) in (FIRST_PORT..).zip(scenarios()) {
             let listener = listen(&wire, server, port);
@@ -270,7 +270,8 @@ fn subflows_that_join_belong_to_the_connection() {
     let namespaces = lab::ids([&wire.near, &wire.far]);
     let pid = process::id().to_string();
     lab::seen_whole(|| {
-        let synfin = Synfin::watch(["record", "-N", &namespaces, "-p", &pid, &recording]);
+        let synfin =
+            Synfin::watch(["record", "--force", "-N", &namespaces, "-p", &pid, &recording]);
         let mut listeners = Vec::new();
         for port in FIRST_PORT..FIRST_PORT + 3 {
             let listener = listen(&wire, Protocol::MPTCP, port);
@@ -424,7 +425,7 @@ fn older_servers_own_their_connections() {
     wait_for_subflows(&wire, FIRST_PORT, 2);
     let (_folder, recording) = lab::recording_file();
     let namespaces = lab::ids([&wire.near, &wire.far]);
-    let synfin = Synfin::watch(["record", "-N", &namespaces, &recording]);
+    let synfin = Synfin::watch(["record", "--force", "-N", &namespaces, &recording]);
     // The scans at the start find what is older.
     thread::sleep(Duration::from_millis(if lab::is_slow() { 10_000 } else { 1_000 }));
     for protocol in [Protocol::MPTCP, Protocol::TCP] {

@@ -103,7 +103,7 @@ fn text(value: &Value) -> String {
 
 /// Name and PID in a line.
 fn owner(line: &Value) -> (String, Option<u32>) {
-    (text(&line["comm"]), line["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()))
+    (text(&line["owner"]), line["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()))
 }
 
 /// Waits until the servers have closed what the clients have closed.
@@ -516,7 +516,7 @@ fn containers_and_pods_are_named_by_their_cgroups() {
     );
     for line in traced.connections(&wire.far, "server") {
         assert_eq!(line["container"], docker_id, "{line}");
-        assert_eq!([&line["pod"], &line["comm"]], [&Value::Null, &"in-docker".into()], "{line}");
+        assert_eq!([&line["pod"], &line["owner"]], [&Value::Null, &"in-docker".into()], "{line}");
     }
     for line in traced.connections(&wire.near, "client") {
         let is_ours = line["pid"] == process::id();

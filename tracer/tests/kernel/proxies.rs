@@ -74,7 +74,7 @@ fn check<T>(
             .enumerate()
             .map(|(index, filter)| {
                 let recording = file(index);
-                let args = ["record", "-N", &namespaces, &recording];
+                let args = ["record", "--force", "-N", &namespaces, &recording];
                 Synfin::watch(args.iter().chain(*filter))
             })
             .collect();

@@ -1,12 +1,13 @@
 //! Checks of this host that need neither traffic nor attached programs.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{fs, path::Path};
 
 use super::check::Check;
 use crate::{
     host::{
         mounts,
         namespaces::{self, Listing},
+        pid_namespace,
         privileges::{
             self, BPF, Capability, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON, SYS_ADMIN,
             SYS_PTRACE,
@@ -16,9 +17,6 @@ use crate::{
     message::failure::Failure,
     trace::ring_size::bytes,
 };
-
-/// Inode number of the initial PID namespace (`PROC_PID_INIT_INO` in the kernel).
-const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
 
 /// Checks of what loading eBPF programs depends on. `types` is a file with the BTF of the kernel;
 /// `None`: the BTF that the kernel exports.
@@ -34,20 +32,14 @@ pub(super) fn before_attaching(facts: &Facts, types: Option<&Path>) -> Vec<Check
 pub(super) fn for_details() -> Vec<Check> {
     let mountinfo = mounts::read().unwrap_or_default();
     let mounted = |kind| mount_point(&mountinfo, kind);
-    let pid_namespace = fs::metadata("/proc/self/ns/pid").map(|metadata| metadata.ino()).ok();
     let clock = fs::read_to_string(CLOCK_SOURCE).ok();
     vec![
         reachable_namespaces(&namespaces::list(&[])),
         cgroup(mounted("cgroup2")),
-        processes(pid_namespace),
+        processes(pid_namespace::is_initial()),
         tracefs(mounted("tracefs"), privileges::preempts_hooks()),
         clock_source(clock.as_deref().map(str::trim)),
     ]
-}
-
-/// Whether this process is in the initial PID namespace, whose process ids the eBPF programs see.
-pub(super) fn is_initial_pid_namespace() -> bool {
-    fs::metadata("/proc/self/ns/pid").is_ok_and(|metadata| metadata.ino() == INITIAL_PID_NAMESPACE)
 }
 
 fn kernel(facts: &Facts) -> Check {
@@ -143,8 +135,8 @@ fn cgroup(mount: Option<String>) -> Check {
     }
 }
 
-fn processes(pid_namespace: Option<u64>) -> Check {
-    if pid_namespace == Some(INITIAL_PID_NAMESPACE) {
+fn processes(is_initial_namespace: Option<bool>) -> Check {
+    if is_initial_namespace == Some(true) {
         Check::ok("processes", "all processes of this host are visible in /proc")
     } else {
         Check::note("processes", "this is not the initial PID namespace: /proc hides processes outside it")
@@ -207,7 +199,7 @@ mod tests {
     fn optional_features_are_never_missing() {
         let checks = [
             cgroup(None),
-            processes(Some(1)),
+            processes(Some(false)),
             tracefs(None, false),
             tracefs(None, true),
             clock_source(Some("hpet")),

@@ -2,7 +2,7 @@
 
 use synfin::{
     analysis::registries::{Registry, registries},
-    output::column::{ColumnInfo, Visibility},
+    output::column::{ColumnInfo, Reports, Visibility},
     tcp::state,
 };
 use synfin_common::state::TcpState;
@@ -33,6 +33,8 @@ fn row(info: &ColumnInfo) -> Vec<String> {
     let null = if info.nullable { " or null" } else { "" };
     let shown = match info.visibility {
         Visibility::Table(_) => "tables",
+        Visibility::In(Reports::Single, _) => "tables of a single report",
+        Visibility::In(Reports::Several, _) => "tables at intervals",
         Visibility::Wide(_) | Visibility::Grouped(..) => "wide tables",
         Visibility::Footer => "footer, JSON",
         Visibility::Data => "CSV, JSON",

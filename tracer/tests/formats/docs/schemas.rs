@@ -8,7 +8,11 @@ use std::{
 use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 use synfin::{
-    analysis::{compare::COMPARED, diagnose::diagnosis::FINDINGS, registries::registries},
+    analysis::{
+        compare::{COMPARED, Verdict},
+        diagnosis::FINDINGS,
+        registries::registries,
+    },
     output::{column::ColumnInfo, column_kind::ColumnKind, report::ROWS},
     tcp::close_reason::CloseReason,
 };
@@ -80,6 +84,8 @@ fn comparison() -> Value {
     for compared in COMPARED {
         let mut change = both(&["number", "null"]);
         change["description"] = compared.title.into();
+        let changed = "Whether it has changed by more than chance explains.";
+        add(&mut change, "changed", json!({ "description": changed, "type": "boolean" }));
         add(&mut columns, compared.key, change);
     }
     // Only counts that are not zero.
@@ -95,6 +101,17 @@ fn comparison() -> Value {
         "row",
         json!({ "description": "The key of the row, depending on `--by`.", "type": "string" }),
     );
+    add(
+        &mut row,
+        "owner",
+        json!({ "description": "The process that owns the sockets.", "type": ["string", "null"] }),
+    );
+    let verdicts: Vec<_> = Verdict::NAMES.map(|(_, name)| name).into();
+    let verdict = json!({ "description": "What has become of the row.", "enum": verdicts });
+    add(&mut row, "verdict", verdict);
+    let mut bad = both(&["integer"]);
+    bad["description"] = "Connections that failed or ended abnormally.".into();
+    add(&mut row, "bad", bad);
     for side in ["is_before", "is_after"] {
         add(
             &mut row,

@@ -11,14 +11,13 @@ use serde_json::{Value, json};
 
 use super::{
     check::Check,
-    host,
     self_test::{
         compare::{Circumstances, Observed},
         traffic::Made,
     },
 };
 use crate::{
-    host::namespaces,
+    host::{namespaces, pid_namespace},
     output::consumer::Consumer,
     trace::{ids::NetnsId, session::Session, time::Nanos},
     tracker::{Change, ChangeKinds, Events, Tracker},
@@ -137,7 +136,7 @@ impl<'a> SelfTest<'a> {
 fn circumstances() -> Circumstances {
     let cookies = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies");
     Circumstances {
-        pid: host::is_initial_pid_namespace().then(std::process::id),
+        pid: (pid_namespace::is_initial() == Some(true)).then(std::process::id),
         cookies: cookies.is_ok_and(|value| value.trim() == "2"),
     }
 }
