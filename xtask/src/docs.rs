@@ -6,27 +6,37 @@ use crate::workspace::Workspace;
 /// The kernel test that draws the pictures.
 const PICTURES: &str = "screen::pictures_are_drawn_of_real_traffic";
 
+/// The kernel test that plays the situations of `docs/findings.md`.
+const SITUATIONS: &str = "situations::every_situation_is_diagnosed_and_no_other";
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Write nothing; fail if a file is out of date
     #[arg(long)]
     check: bool,
-    /// Also draw the pictures from real traffic in network namespaces (as root)
+    /// First draw the pictures from real traffic in network namespaces (as root)
     #[arg(long, conflicts_with = "check")]
     pictures: bool,
+    /// First play the situations of docs/findings.md in network namespaces (as root)
+    #[arg(long, conflicts_with = "check")]
+    findings: bool,
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
+    for (is_wanted, update, test) in [
+        (options.pictures, "UPDATE_PICTURES", PICTURES),
+        (options.findings, "UPDATE_SITUATIONS", SITUATIONS),
+    ] {
+        if is_wanted {
+            let tests = ["test", "--package", "synfin", "--profile", "testing", "--test", "kernel"];
+            workspace.cargo().args(tests).args(["--", test]).env(update, "1").run()?;
+        }
+    }
     let test = ["test", "--package", "synfin", "--profile", "testing", "--test", "formats"];
     let mut cargo = workspace.cargo().args(test).args(["--", "docs::"]);
     if !options.check {
         cargo = cargo.env("UPDATE_DOCS", "1");
     }
     cargo.run()?;
-    if options.pictures {
-        let test = ["test", "--package", "synfin", "--profile", "testing", "--test", "kernel"];
-        let cargo = workspace.cargo().args(test).args(["--", PICTURES]);
-        cargo.env("UPDATE_PICTURES", "1").run()?;
-    }
     Ok(())
 }

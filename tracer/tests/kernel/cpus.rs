@@ -14,16 +14,20 @@ const PORT: u16 = 7311;
 #[test]
 fn transitions_of_all_cpus_are_in_order() {
     let _lab = lab::enter_alone();
-    let count = std::thread::available_parallelism().map_or(1, usize::from);
-    let cpus: Vec<_> = (0..count).collect();
+    let cpus = lab::cpus();
     // Each client meets servers on all CPUs.
-    let load =
-        Load { clients: &cpus, servers: &cpus, width: 4 * count, each: lab::scaled(10_000, 500) };
+    let load = Load {
+        clients: &cpus,
+        servers: &cpus,
+        width: 4 * cpus.len(),
+        each: lab::scaled(10_000, 500),
+    };
     let namespace = Namespace::new();
     let at = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
     let listener = namespace.listen(at);
     let (report, counters, off) = lab::nearly_whole(may_miss(), || {
-        let args = ["report", "-o", "json", "--ring-size", "256M", "-N", &namespace.id().to_string()];
+        let args =
+            ["report", "-o", "json", "--ring-size", "16M", "-N", &namespace.id().to_string()];
         let synfin = Synfin::watch(args);
         load.run(&namespace, &listener, at);
         namespace.wait_until_quiet();

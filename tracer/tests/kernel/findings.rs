@@ -1,39 +1,35 @@
-//! `diagnose`: each finding in its situation, and none under a healthy load of the same size.
+//! `diagnose`: findings that depend on times, what is below the thresholds, and exit statuses. All
+//! others are in `situations`.
 
 use std::{
     fs::File,
     io::{BufReader, Read as _, Write as _},
     net::SocketAddr,
-    thread,
     time::Duration,
 };
 
 use nix::libc;
 use serde_json::Value;
 use synfin::{
-    analysis::diagnose::thresholds::{CLOSE_WAIT_AGE, IDLE, LISTENER_GAP},
+    findings::thresholds::{IDLE, LEAST},
     trace::{
         recording::{Frame, Reader, Recorder},
         wire::Record,
     },
+    tracker::LONG,
 };
 use synfin_common::state::TcpState;
 
 use crate::{
     accuracy::change_records,
-    lab::{
-        self, Finished, Link, Loss, Namespace, Pair, Synfin, Wire, reset, set_option,
-        wait_for_state,
-    },
+    lab::{self, Finished, Namespace, Pair, Synfin, Wire, reset, set_option, wait_for_state},
 };
 
 /// More than the threshold for a pattern.
 const MANY: usize = 8;
 
-/// Starts `diagnose` for these namespaces.
-fn watch(namespaces: [&Namespace; 2]) -> Synfin {
-    Synfin::watch(["diagnose", "-o", "json", "-N", &lab::ids(namespaces), "--for", "1h"])
-}
+/// As few connections as can be a pattern.
+const FEW: usize = LEAST as usize;
 
 /// A recording of these namespaces whose times a test can change.
 struct Recorded(Vec<Frame>);
@@ -79,10 +75,6 @@ impl Recorded {
 struct Found(Vec<Value>);
 
 impl Found {
-    fn by(synfin: Synfin) -> Self {
-        Self::printed(&synfin.finish())
-    }
-
     fn in_recording(recorded: &Recorded) -> Self {
         let (_folder, path) = lab::recording_file();
         let mut recorder =
@@ -115,62 +107,11 @@ impl Found {
         let finding = self.0.iter().find(|it| it["id"] == id);
         let finding = finding.unwrap_or_else(|| panic!("no {id} in {:#?}", self.0));
         for part in parts {
-            let printed = [&finding["seen"], &finding["knob"]].map(Value::to_string).join(" ");
+            let said = ["seen", "affects", "knob", "command"].map(|key| finding[key].to_string());
+            let printed = said.join(" ");
             assert!(printed.contains(part), "no {part:?} in {printed}");
         }
     }
-}
-
-#[test]
-fn a_healthy_load_has_no_finding() {
-    let _lab = lab::enter();
-    let wire = Wire::new();
-    let synfin = watch(wire.both());
-    let at = SocketAddr::from((Wire::FAR4, 9501));
-    let listener = wire.far.listen(at);
-    let mut kept = Vec::new();
-    for (number, mut pair) in wire.pairs(&listener, at, lab::scaled(400, 100)).enumerate() {
-        pair.send(b"question");
-        pair.answer(b"answer");
-        match number % 4 {
-            0 => pair.close_by_server(),
-            // As many as leak elsewhere, but these are open.
-            1 if kept.len() < MANY => kept.push(pair),
-            _ => pair.close_by_client(),
-        }
-    }
-    Found::by(synfin).is_none();
-}
-
-#[test]
-fn finds_an_accept_queue_that_overflows() {
-    const LIMIT: usize = 4;
-    let _lab = lab::enter();
-    let wire = Wire::new();
-    let synfin = watch([&wire.far, &wire.far]);
-    let at = SocketAddr::from((Wire::FAR4, 9502));
-    let _listener = wire.far.listen_up_to(at, LIMIT as i32);
-    let _waiting: Vec<_> = (0..=LIMIT).map(|_| wire.near.connect(at)).collect();
-    let _more: Vec<_> = (0..MANY).map(|_| wire.near.begin_connect(at)).collect();
-    lab::eventually("drops", || (wire.far.counters().get("ListenDrops") > 0).then_some(()));
-    let found = Found::by(synfin);
-    found.is_only("accept_queue_overflow", "server", at.port());
-    found.says("accept_queue_overflow", &["the limit is 4", "somaxconn", "backlog"]);
-}
-
-#[test]
-fn finds_ephemeral_ports_that_run_out() {
-    let _lab = lab::enter();
-    let wire = Wire::new();
-    wire.near.set("ipv4/ip_local_port_range", "40000 40099");
-    let synfin = watch([&wire.near, &wire.near]);
-    let at = SocketAddr::from((Wire::FAR4, 9503));
-    let listener = wire.far.listen(at);
-    wire.pairs(&listener, at, 90).for_each(Pair::close_by_client);
-    let found = Found::by(synfin);
-    found.is_only("ports_run_out", "client", at.port());
-    let parts = ["90 of 100 ports toward 10.", "mostly by TIME_WAIT", "ip_local_port_range"];
-    found.says("ports_run_out", &parts);
 }
 
 #[test]
@@ -187,52 +128,12 @@ fn finds_connections_that_stay_in_close_wait() {
         };
         wire.pairs(&listener, at, MANY).map(leak).collect::<Vec<_>>()
     });
-    Found::in_recording(&recorded.and_later(CLOSE_WAIT_AGE / 2)).is_none();
-    let found = Found::in_recording(&recorded.and_later(CLOSE_WAIT_AGE));
+    Found::in_recording(&recorded.and_later(LONG / 2)).is_none();
+    let found = Found::in_recording(&recorded.and_later(LONG));
     found.is_only("close_wait_leak", "server", at.port());
     let whose = format!("(process {})", std::process::id());
     found.says("close_wait_leak", &["8 connections are in CLOSE_WAIT", &whose]);
     drop(leaked);
-}
-
-#[test]
-fn finds_handshakes_that_are_retransmitted() {
-    const PORT: u16 = 9505;
-    let _lab = lab::enter();
-    let link = Link::new(Duration::from_millis(1), &[(PORT, Loss::Syn)]);
-    let synfin = watch([&link.near, &link.near]);
-    let listener = link.far.listen((Link::FAR, PORT));
-    thread::scope(|scope| {
-        for _ in 0..MANY {
-            scope.spawn(|| link.near.connect((Link::FAR, PORT)).expect("a connection"));
-        }
-        for _ in 0..MANY {
-            lab::wait_for_end(lab::accept(&listener));
-        }
-    });
-    let found = Found::by(synfin);
-    found.is_only("handshakes_retransmit", "client", PORT);
-    found.says("handshakes_retransmit", &["8 of 8 handshakes (100 %)", "tcp_max_syn_backlog"]);
-}
-
-#[test]
-fn finds_a_listener_that_was_closed_for_a_while() {
-    let _lab = lab::enter();
-    let wire = Wire::new();
-    let synfin = watch([&wire.far, &wire.far]);
-    let at = SocketAddr::from((Wire::FAR4, 9506));
-    let listener = wire.far.listen(at);
-    let waiting: Vec<_> = (0..MANY).map(|_| wire.near.connect(at).expect("it waits")).collect();
-    drop(listener);
-    for _ in 0..MANY {
-        wire.near.connect(at).expect_err("no listener");
-    }
-    thread::sleep(5 * LISTENER_GAP);
-    let again = wire.far.listen(at);
-    let found = Found::by(synfin);
-    found.is_only("listener_gone", "server", at.port());
-    found.says("listener_gone", &["8 connections that were not accepted yet were reset"]);
-    drop((waiting, again));
 }
 
 #[test]
@@ -257,51 +158,68 @@ fn finds_connections_that_are_dropped_while_idle() {
             pair.client.read(&mut [0]).expect_err("it times out");
         }
     });
-    Found::in_recording(&recorded.with_longer_idle(IDLE / 2)).is_none();
-    let found = Found::in_recording(&recorded.with_longer_idle(IDLE));
+    let found = Found::in_recording(&recorded.with_longer_idle(IDLE / 2));
+    found.is_only("connections_time_out", "client", at.port());
+    // The time of the retransmissions does not count.
+    let found = Found::in_recording(&recorded.with_longer_idle(IDLE + Duration::from_secs(1)));
     found.is_only("idle_dropped", "client", at.port());
     found.says("idle_dropped", &["8 connections ended", "tcp_keepalive_time"]);
 }
 
+/// Checks of a load balancer must not hide resets of connections in use.
 #[test]
-fn finds_attempts_that_time_out_or_are_refused() {
+fn two_kinds_of_resets_are_two_findings() {
+    let at = SocketAddr::from((Wire::FAR4, 9503));
     let _lab = lab::enter();
     let wire = Wire::new();
-    wire.near.set("ipv4/tcp_syn_retries", 1);
-    let synfin = watch([&wire.near, &wire.near]);
-    let [silent, refused] = [9508, 9509].map(|port| SocketAddr::from((Wire::FAR4, port)));
-    wire.far.filter("silence", &format!("tcp dport {} drop", silent.port()));
-    thread::scope(|scope| {
-        for _ in 0..MANY {
-            scope.spawn(|| wire.near.connect(silent).expect_err("no answer"));
-            scope.spawn(|| wire.near.connect(refused).expect_err("it is refused"));
+    let listener = wire.far.listen(at);
+    let (recorded, ()) = Recorded::of([&wire.far, &wire.far], || {
+        for (number, mut pair) in wire.pairs(&listener, at, 8 * FEW).enumerate() {
+            if number < FEW {
+                pair.send(b"question");
+            }
+            let Pair { client, server } = pair;
+            reset(client);
+            wait_for_state(&server, TcpState::Close);
         }
     });
-    let found = Found::by(synfin);
-    assert_eq!(found.0.len(), 2, "{:#?}", found.0);
-    found.says("connect_timeout", &["8 of 8 attempts got no answer", "tcp_syn_retries"]);
-    found.says("connect_refused", &["8 of 8 attempts were refused", "8 by a reset, 0 by ICMP"]);
+    let found = Found::in_recording(&recorded);
+    let ids: Vec<_> = found.0.iter().map(|finding| &finding["id"]).collect();
+    assert_eq!(ids, ["reset_by_peer", "health_checks"], "{:#?}", found.0);
+    found.says("reset_by_peer", &["3 of 24 connections were reset by the peer"]);
 }
 
 #[test]
-fn finds_peers_that_reset_and_applications_that_do_not_read() {
+fn what_is_below_the_thresholds_is_said() {
     let _lab = lab::enter();
     let wire = Wire::new();
-    let synfin = watch(wire.both());
-    let [by_peer, unread] = [9510, 9511].map(|port| SocketAddr::from((Wire::FAR4, port)));
-    let (listener, other) = (wire.far.listen(by_peer), wire.far.listen(unread));
-    for Pair { client, server } in wire.pairs(&listener, by_peer, MANY) {
-        reset(server);
-        drop(client);
+    let synfin = Synfin::watch(["diagnose", "-N", &lab::ids([&wire.near]), "--for", "1h"]);
+    for _ in 1..FEW {
+        wire.near.connect((Wire::FAR4, 9501)).expect_err("no listener");
     }
-    for mut pair in wire.pairs(&other, unread, MANY) {
+    let printed = synfin.finish().stdout;
+    let below = "nothing above the thresholds: 2 connections failed or ended abnormally: \
+                 connect_refused_rst 2\n";
+    assert!(printed.starts_with(below), "{printed}");
+}
+
+#[test]
+fn scripts_fail_on_findings_that_are_urgent_enough() {
+    let at = SocketAddr::from((Wire::FAR4, 9502));
+    let _lab = lab::enter();
+    let wire = Wire::new();
+    let listener = wire.far.listen(at);
+    let (_folder, path) = lab::recording_file();
+    let synfin = Synfin::watch(["record", &path, "-N", &lab::ids([&wire.near])]);
+    for mut pair in wire.pairs(&listener, at, FEW) {
         pair.answer_unread(b"unread data");
         let Pair { client, server } = pair;
         drop(client);
-        drop(server);
+        wait_for_state(&server, TcpState::Close);
     }
-    wire.near.wait_until_quiet();
-    let found = Found::by(synfin);
-    found.says("reset_by_peer", &["8 of 8 connections were reset by the peer"]);
-    found.says("unread_data", &["8 of 8 connections were closed with unread data"]);
+    synfin.finish();
+    let diagnose = ["diagnose", "--from", &path];
+    let fails_on = |severity| Synfin::run(diagnose.into_iter().chain(["--fail-on", severity])).code;
+    assert_eq!(["notice", "warning", "critical"].map(fails_on), [1, 1, 0]);
+    assert_eq!(Synfin::run(diagnose).code, 0);
 }

@@ -47,6 +47,7 @@ mod scan;
 mod screen;
 mod scripting;
 mod serve;
+mod situations;
 mod soak;
 mod statistics;
 mod time_wait;

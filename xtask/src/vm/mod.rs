@@ -81,7 +81,7 @@ pub(crate) struct Options {
     #[arg(long)]
     fresh_ebpf: bool,
     /// Number of CPUs of each machine, which take turns on one of this host
-    #[arg(long, value_name = "N", default_value_t = CPUS)]
+    #[arg(long, value_name = "N", default_value_t = CPUS, value_parser = clap::value_parser!(u32).range(1..=64))]
     cpus: u32,
     /// Kernels to boot: a series (`6.12`), the full name of a Debian kernel, or `newest`; with
     /// `:arm64` after it, of another architecture

@@ -11,6 +11,9 @@ mod reasons;
 #[path = "../../schema/mod.rs"]
 mod schema;
 mod schemas;
+#[expect(dead_code, reason = "the page does not show all that the kernel test demands")]
+#[path = "../../situations/mod.rs"]
+mod tried;
 mod versions;
 
 use std::{

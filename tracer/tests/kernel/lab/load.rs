@@ -7,7 +7,7 @@ use std::{
 };
 
 use nix::{
-    sched::{CpuSet, sched_setaffinity},
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     unistd::Pid,
 };
 
@@ -55,6 +55,12 @@ impl Load<'_> {
             }
         });
     }
+}
+
+/// The CPUs that this process may use, up to 16.
+pub(crate) fn cpus() -> Vec<usize> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).expect("its CPUs");
+    (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).expect("a CPU")).take(16).collect()
 }
 
 /// Pins the calling thread to a CPU.

@@ -52,7 +52,7 @@ pub(crate) use kernels::{
     skip, time_waits_entered,
 };
 pub(crate) use link::{Link, Loss};
-pub(crate) use load::Load;
+pub(crate) use load::{Load, cpus};
 pub(crate) use namespace::{Name, Namespace, Wire, ids};
 pub(crate) use pace::{deadline, is_slow, now, scaled, slack, slowed};
 pub(crate) use peer::{Conn, Peer, pause};

@@ -1,0 +1,45 @@
+//! Situations of which both ends are on this host.
+
+use std::{io::Write as _, thread, time::Duration};
+
+use synfin_common::state::TcpState;
+
+use super::{FEW, Play, few_pairs, servers::restart};
+use crate::lab::{Pair, eventually, wait_for_state};
+
+pub(super) fn server_does_not_read(play: &Play<'_>) {
+    let wire = &play.stage.within;
+    let listener = wire.far.listen(play.here());
+    play.begin();
+    for Pair { mut client, server } in few_pairs(wire, &listener) {
+        client.write_all(b"a question").expect("the client writes");
+        eventually("the data arrives", || (server.peek(&mut [0]).ok()? > 0).then_some(()));
+        drop(server);
+        wait_for_state(&client, TcpState::Close);
+    }
+    play.keep(listener);
+}
+
+pub(super) fn nobody_here(play: &Play<'_>) {
+    play.begin();
+    for _ in 0..FEW {
+        play.stage.within.near.connect(play.here()).expect_err("no listener");
+    }
+}
+
+pub(super) fn overflows_here(play: &Play<'_>) {
+    const LIMIT: usize = 2;
+    let wire = &play.stage.within;
+    let listener = wire.far.listen_up_to(play.here(), LIMIT as i32);
+    play.begin();
+    let waiting: Vec<_> = (0..=LIMIT).map(|_| wire.near.connect(play.here())).collect();
+    let more: Vec<_> = (0..FEW).map(|_| wire.near.begin_connect(play.here())).collect();
+    thread::sleep(Duration::from_millis(1_500));
+    drop(more);
+    play.keep((listener, waiting));
+}
+
+pub(super) fn restarts_here(play: &Play<'_>) {
+    play.begin();
+    restart(play, &play.stage.within, play.here());
+}
