@@ -85,17 +85,25 @@ impl Places {
 
 /// Moves each finding that another one causes into that one.
 pub(super) fn join(findings: Vec<Finding>, places: &Places) -> Vec<Finding> {
+    // A cause and its effect have one port.
+    let mut by_port = BTreeMap::<_, Vec<_>>::new();
+    for (index, finding) in findings.iter().enumerate() {
+        by_port.entry(finding.port).or_default().push(index);
+    }
     let mut joined: Vec<Option<Finding>> = findings.into_iter().map(Some).collect();
-    for effect in 0..joined.len() {
-        let cause = (0..joined.len()).find(|&cause| {
-            let pair = joined[cause].as_ref().zip(joined[effect].as_ref());
-            cause != effect && pair.is_some_and(|(cause, effect)| is_caused(effect, cause, places))
-        });
-        if let Some(cause) = cause
-            && let Some(effect) = joined[effect].take()
-            && let Some(cause) = &mut joined[cause]
-        {
-            cause.join(effect);
+    for candidates in by_port.values() {
+        for &effect in candidates {
+            let cause = candidates.iter().copied().find(|&cause| {
+                let pair = joined[cause].as_ref().zip(joined[effect].as_ref());
+                let is_cause = |(cause, effect)| is_caused(effect, cause, places);
+                cause != effect && pair.is_some_and(is_cause)
+            });
+            if let Some(cause) = cause
+                && let Some(effect) = joined[effect].take()
+                && let Some(cause) = &mut joined[cause]
+            {
+                cause.join(effect);
+            }
         }
     }
     joined.into_iter().flatten().collect()
