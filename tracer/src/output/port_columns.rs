@@ -224,7 +224,7 @@ pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
     "rtt.p99_us" "RTT99" Micros or null, Wide(Right(7)), "99th percentile of the same.",
         |p| quantile(&p.row.stats.counters.rtt, 0.99);
     "segments.retransmitted_pct" "RETR%" Float("percent") or null, Wide(Right(5)), "Share of the segments with data that ended connections had sent which were retransmissions.",
-        |p| Value::known(p.row.stats.counters.retransmitted_pct(), Value::Float);
+        |p| share(p.row.stats.counters.segments_retransmitted, p.row.stats.counters.segments_sent);
     "segments.sent" "" Count("segments"), Data, "Segments with data that ended connections had sent, retransmissions included.",
         |p| Value::Int(p.row.stats.counters.segments_sent);
     "segments.retransmitted" "" Count("segments"), Data, "Segments that ended connections had retransmitted.",

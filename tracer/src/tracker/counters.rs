@@ -195,12 +195,6 @@ impl Counters {
         self.accept_wait.count().max(self.accept_wait_at_most.count())
     }
 
-    /// The share of sent segments that were retransmitted, in percent; `None` if none was sent.
-    pub fn retransmitted_pct(&self) -> Option<f64> {
-        let (again, all) = (self.segments_retransmitted, self.segments_sent);
-        (all > 0).then(|| (100.0 * again as f64 / all as f64).min(100.0))
-    }
-
     /// Number of connections that this side closed first.
     pub fn closed_first(&self, side: ClosedFirst) -> u64 {
         self.closed_first[side as usize]

@@ -104,18 +104,12 @@ impl Snapshot {
 
     /// The rows, grouped `by`, in the order of their names.
     pub fn rows(&self, by: By) -> Vec<RowSnapshot> {
-        self.grouped(|key, row| RowName::new(by, key, &row.owners))
+        self.grouped(|key, row| Some(RowName::new(by, key, &row.owners)))
     }
 
     /// The rows by role, port, destination and network namespace: what nothing else shares.
     pub(crate) fn rows_by_place(&self) -> Vec<RowSnapshot> {
-        self.grouped(|&SnapshotKey { role, port, remote, netns, .. }, _| RowName {
-            role,
-            port,
-            remote,
-            owner: None,
-            netns,
-        })
+        self.grouped(|key, _| Some(RowName::of_place(key)))
     }
 
     /// The rows that `is_part` selects by their places, with all destinations in one.
@@ -123,21 +117,22 @@ impl Snapshot {
         &self,
         is_part: impl Fn(&RowName) -> bool,
     ) -> Vec<RowSnapshot> {
-        let mut groups: BTreeMap<RowName, Group> = BTreeMap::new();
-        for (key, row) in &self.rows_by_key {
-            let &SnapshotKey { role, port, remote, netns, .. } = key;
-            let place = RowName { role, port, remote, owner: None, netns };
-            if is_part(&place) {
-                groups.entry(RowName { remote: None, ..place }).or_default().add(key, row);
-            }
-        }
-        groups.into_iter().map(|(name, group)| group.into_row(name)).collect()
+        self.grouped(|key, _| {
+            let place = RowName::of_place(key);
+            is_part(&place).then_some(RowName { remote: None, ..place })
+        })
     }
 
-    fn grouped(&self, name: impl Fn(&SnapshotKey, &KeyedStats) -> RowName) -> Vec<RowSnapshot> {
+    /// The rows by the name that `name` gives them; `None` leaves one out.
+    fn grouped(
+        &self,
+        name: impl Fn(&SnapshotKey, &KeyedStats) -> Option<RowName>,
+    ) -> Vec<RowSnapshot> {
         let mut groups: BTreeMap<RowName, Group> = BTreeMap::new();
         for (key, row) in &self.rows_by_key {
-            groups.entry(name(key, row)).or_default().add(key, row);
+            if let Some(name) = name(key, row) {
+                groups.entry(name).or_default().add(key, row);
+            }
         }
         groups.into_iter().map(|(name, group)| group.into_row(name)).collect()
     }
@@ -162,6 +157,11 @@ impl RowName {
             By::Owner => Self { owner: Some(Common::of(owners.clone())), ..all },
             By::Netns => Self { netns: key.netns, ..all },
         }
+    }
+
+    fn of_place(key: &SnapshotKey) -> Self {
+        let &SnapshotKey { role, port, remote, netns, .. } = key;
+        Self { role, port, remote, owner: None, netns }
     }
 }
 

@@ -60,9 +60,7 @@ impl Tracker {
         if let Some(listener) = acceptor(&mut self.listeners, opening, served) {
             let found = (opening.time, details.accept_queue.depth);
             listener.accept_fifo.add(opening.sock, found, losses, |accept| {
-                if infers {
-                    count(counters, &mut self.changes, accept);
-                }
+                count(infers, counters, &mut self.changes, accept);
             });
         } else {
             self.listeners.note_unknown_birth(served, opening.time);
@@ -89,9 +87,7 @@ impl Tracker {
         if let Some(listener) = acceptor(&mut self.listeners, transition, served) {
             let connection = (transition.sock, first_seen);
             listener.accept_fifo.on_act(connection, transition.time, |accept| {
-                if infers {
-                    count(counters, &mut self.changes, accept);
-                }
+                count(infers, counters, &mut self.changes, accept);
             });
         }
     }
@@ -117,9 +113,7 @@ impl Tracker {
         {
             let depth = (found.time, found.accept_queue.depth);
             listener.accept_fifo.on_scan(depth, losses, |accept| {
-                if infers {
-                    count(counters, &mut self.changes, accept);
-                }
+                count(infers, counters, &mut self.changes, accept);
             });
         }
     }
@@ -134,8 +128,11 @@ fn acceptor<'a>(
     listeners.acceptor(served, record.flags.contains(Flags::IPV6))
 }
 
-/// Counts an inferred wait for accept().
-fn count(counters: &mut Counters, changes: &mut Changes, accept: InferredAccept) {
+/// Counts a wait for accept(), if it is known by inference only.
+fn count(infers: bool, counters: &mut Counters, changes: &mut Changes, accept: InferredAccept) {
+    if !infers {
+        return;
+    }
     let InferredAccept { born, after, by, at, .. } = accept;
     counters.accept_wait_at_least.add(after.saturating_sub(born) / 1000);
     counters.accept_wait_at_most.add(by.saturating_sub(born).div_ceil(1000));

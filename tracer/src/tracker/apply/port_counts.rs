@@ -51,10 +51,12 @@ impl Tracker {
             PortEvent::Reset(_) if is_ephemeral => None,
             PortEvent::Reset(_) => self.closed_ports.add(netns, port, (counted, count)),
         };
-        let other = self.rows.other_row(Role::Server);
-        let Some(of_other_row) = of_other_row else { return Some(other) };
+        let Some(of_other_row) = of_other_row else {
+            return Some(self.rows.other_row(Role::Server));
+        };
         let row = self.rows.row(key, false);
         for (event, count) in of_other_row {
+            let other = self.rows.other_row(Role::Server);
             self.rows.get_mut(other).counters.remove_port_event(event, count);
             self.rows.get_mut(row).counters.add_port_event(event, count);
         }
