@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 
 use crate::{
     analysis::condition_set::{TRUSTED, missing_records},
-    findings::{Finding, Severity, diagnose},
+    findings::{Finding, Severity, diagnose, list},
     host::services::Services,
     message::{
         escape::{escape_control, write_json},
@@ -55,7 +55,7 @@ pub const COLUMNS: &[Column<Diagnosis>] = columns! {
     "connections" "" Count("connections"), OnlyJson, "Number of connections observed: among few, a problem may be chance.",
         |d| Value::Int(d.connections());
     "bad" "" Count("connections"), OnlyJson, "Number of connections that failed or ended abnormally, with or without a finding about them.",
-        |d| Value::Int(d.bad().map(|(_, count)| count).sum());
+        |d| Value::Int(d.by_reason().map(|(_, count)| count).sum());
     "bad_by_reason" "" Counts(BAD_REASONS), OnlyJson, "The same by reason.",
         |d| Value::Counts(d.by_reason().map(|(reason, count)| (reason.id(), count)).collect());
 };
@@ -104,11 +104,6 @@ impl Diagnosis {
         abnormal_reasons().map(|reason| (reason, self.snapshot.ended(reason)))
     }
 
-    /// The same for the reasons that occurred.
-    fn bad(&self) -> impl Iterator<Item = (CloseReason, u64)> {
-        self.by_reason().filter(|&(_, count)| count > 0)
-    }
-
     /// What failed or ended abnormally although no finding says so; `None` if nothing did.
     fn below_thresholds(&self) -> Option<String> {
         let rows = self.snapshot.rows_by_place();
@@ -120,11 +115,10 @@ impl Diagnosis {
             let rows = rows.filter(|row| !is_explained(row));
             rows.map(|row| row.stats.counters.ended(reason)).sum::<u64>()
         };
-        let others = abnormal_reasons().map(|reason| (reason, unexplained(reason)));
-        let others: Vec<_> = others.filter(|&(_, count)| count > 0).collect();
+        let others: Vec<_> =
+            abnormal_reasons().map(|reason| (reason, unexplained(reason))).collect();
         let count: u64 = others.iter().map(|(_, count)| count).sum();
-        let reasons = others.iter().map(|(reason, count)| format!("{} {count}", reason.id()));
-        let reasons = reasons.collect::<Vec<_>>().join(", ");
+        let reasons = list(others.into_iter());
         let what = if count == 1 { "connection" } else { "connections" };
         let place = if self.findings.is_empty() { "nothing above" } else { "below" };
         (count > 0).then(|| {

@@ -148,12 +148,9 @@ impl<'a> Case<'a> {
         Evidence { reasons: seen_reasons, ..evidence }
     }
 
-    /// How often each of these reasons occurred: `timeout_user 3, timeout_orphan 1`.
+    /// How often each of these reasons occurred.
     pub(super) fn by_reason(&self, reasons: &[CloseReason]) -> String {
-        let counts = reasons.iter().map(|&reason| (reason, self.counters().ended(reason)));
-        let counts = counts.filter(|&(_, count)| count > 0);
-        let counts = counts.map(|(reason, count)| format!("{} {count}", reason.id()));
-        counts.collect::<Vec<_>>().join(", ")
+        list(reasons.iter().map(|&reason| (reason, self.counters().ended(reason))))
     }
 
     pub(super) fn is(&self, role: Role) -> bool {
@@ -192,6 +189,13 @@ impl<'a> Case<'a> {
     pub(super) fn time_since(&self, time: Nanos) -> Duration {
         Duration::from_nanos(self.end.saturating_sub(time))
     }
+}
+
+/// The reasons that occurred, with their counts: `timeout_user 3, timeout_orphan 1`.
+pub(crate) fn list(counts: impl Iterator<Item = (CloseReason, u64)>) -> String {
+    let counts = counts.filter(|&(_, count)| count > 0);
+    let counts = counts.map(|(reason, count)| format!("{} {count}", reason.id()));
+    counts.collect::<Vec<_>>().join(", ")
 }
 
 /// Whether `count` of `all` connections are too many for chance.

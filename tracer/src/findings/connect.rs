@@ -63,8 +63,8 @@ pub(super) fn connect_abandoned(case: &Case<'_>) -> Option<Evidence> {
         return None;
     }
     // If others succeed, the application may have tried several addresses.
-    let is_tried = case.counters().established == 0;
-    let early = if is_tried { case.counters().cancelled_late } else { 0 };
+    let none_succeeds = case.counters().established == 0;
+    let early = if none_succeeds { case.counters().cancelled_late } else { 0 };
     let count = case.ended(REASONS) + early;
     let what = "attempts were given up by the application without an answer";
     let mut seen = share(count, case.attempts(), what)?;

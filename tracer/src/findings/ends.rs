@@ -62,14 +62,12 @@ pub(super) fn connections_stalled(case: &Case<'_>) -> Option<Evidence> {
 }
 
 pub(super) fn path_loses(case: &Case<'_>) -> Option<Evidence> {
-    let more = [connections_time_out, idle_dropped, connections_stalled];
-    if more.iter().any(|check| check(case).is_some()) {
-        return None;
-    }
     let counters = case.counters();
     let (count, again, all) =
         (counters.retransmitting, counters.segments_retransmitted, counters.segments_sent);
-    if count < LEAST || pct(again, all) < LOST_PCT {
+    let more = [connections_time_out, idle_dropped, connections_stalled];
+    if count < LEAST || pct(again, all) < LOST_PCT || more.iter().any(|check| check(case).is_some())
+    {
         return None;
     }
     let rtt = counters.rtt.quantile(0.5).map(Duration::from_micros).map(span);

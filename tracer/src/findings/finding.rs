@@ -111,10 +111,11 @@ impl Finding {
             affects: Vec::new(),
             advice: evidence.advice,
             next_step: NextStep::default(),
-            explained: [rule.explains, &evidence.reasons]
-                .concat()
-                .into_iter()
-                .map(|reason| (identity.name.clone(), reason))
+            explained: rule
+                .explains
+                .iter()
+                .chain(&evidence.reasons)
+                .map(|&reason| (identity.name.clone(), reason))
                 .collect(),
             look: evidence.look,
             capture: evidence.capture,
@@ -228,9 +229,7 @@ impl Finding {
         self.bad = self.bad.max(effect.bad);
         self.severity = self.severity.max(effect.severity);
     }
-}
 
-impl Finding {
     /// Adds the same of another row.
     pub(super) fn add(&mut self, other: Self) {
         self.count = self.count.saturating_add(other.count);

@@ -17,6 +17,7 @@ pub mod thresholds;
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
+pub(crate) use case::list;
 pub use finding::Finding;
 pub use next_step::NextStep;
 pub use rules::RULES;
@@ -85,7 +86,7 @@ pub fn diagnose(session: &Session, snapshot: &Snapshot) -> Vec<Finding> {
     let rows = snapshot.rows_by_place();
     let findings = of(&rows, session, snapshot);
     let mut findings = many::summarize(both_ends::join(findings, &Places::of(&rows)));
-    // The sort is stable: equal findings stay in the order of their rows.
+    // The sort is stable: equal findings stay in the order of their rules' ids, then of their rows.
     findings.sort_by_key(|finding| (Reverse(finding.severity), Reverse(finding.bad)));
     findings
 }

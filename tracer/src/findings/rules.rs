@@ -254,7 +254,7 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-/// What remains: abnormal ends that no other finding of the row explains.
+/// Abnormal ends that no other finding of the row explains.
 pub static ENDED_ABNORMALLY: Rule = Rule {
     id: "ended_abnormally",
     severity: Warning,
