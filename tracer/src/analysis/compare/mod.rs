@@ -24,8 +24,7 @@ pub struct Compared {
     pub title: &'static str,
     /// Whether a higher value is worse.
     pub is_cost: bool,
-    /// Changes by less than this share of the larger value are ignored, and those by less than this.
-    least: (f64, f64),
+    least: Least,
     /// The value of a row in this number of seconds.
     get: fn(&Row, f64) -> Option<Measure>,
 }
@@ -105,15 +104,23 @@ pub struct Change {
     pub before: Option<Measure>,
     /// The value after.
     pub after: Option<Measure>,
-    /// As in [`Compared`].
-    least: (f64, f64),
+    least: Least,
+}
+
+/// Changes that are smaller than either are ignored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Least {
+    /// A share of the larger value.
+    share: f64,
+    /// A difference, in the unit of the value.
+    amount: f64,
 }
 
 /// The least change of counts.
-const OF_COUNTS: (f64, f64) = (0.05, 0.0);
+const OF_COUNTS: Least = Least { share: 0.05, amount: 0.0 };
 
 /// The least change of latencies, which also depend on the load and the clock of the CPU.
-const OF_LATENCY: (f64, f64) = (0.2, 50.0);
+const OF_LATENCY: Least = Least { share: 0.2, amount: 50.0 };
 
 impl Change {
     /// The values before and after.
@@ -126,8 +133,8 @@ impl Change {
     pub fn growth(&self) -> f64 {
         let Some((before, after)) = self.before.zip(self.after) else { return 0.0 };
         let growth = before.growth_to(after);
-        let is_large =
-            growth.abs() >= self.least.0 && (after.value - before.value).abs() >= self.least.1;
+        let is_large = growth.abs() >= self.least.share
+            && (after.value - before.value).abs() >= self.least.amount;
         if is_large && before.differs_from(after) { growth } else { 0.0 }
     }
 }
