@@ -22,7 +22,7 @@ use synfin_common::state::TcpState;
 
 use crate::{
     accuracy::change_records,
-    lab::{self, Finished, Namespace, Pair, Synfin, Wire, reset, set_option, wait_for_state},
+    lab::{self, Namespace, Pair, Synfin, Wire, reset, set_option, wait_for_state},
 };
 
 /// More than the threshold for a pattern.
@@ -80,13 +80,7 @@ impl Found {
         let mut recorder =
             Recorder::new(File::create(&path).expect("a file")).expect("a recording");
         recorded.0.iter().for_each(|frame| recorder.write(frame).expect("a frame"));
-        Self::printed(&Synfin::run(["diagnose", "-o", "json", "--from", &path]))
-    }
-
-    fn printed(finished: &Finished) -> Self {
-        let lines = finished.json_lines();
-        let [printed] = &lines[..] else { panic!("expected one object, found {lines:#?}") };
-        Self(printed["findings"].as_array().expect("findings").clone())
+        Self(Synfin::run(["diagnose", "-o", "json", "--from", &path]).findings())
     }
 
     #[track_caller]
@@ -121,12 +115,7 @@ fn finds_connections_that_stay_in_close_wait() {
     let at = SocketAddr::from((Wire::FAR4, 9504));
     let listener = wire.far.listen(at);
     let (recorded, leaked) = Recorded::of([&wire.far, &wire.far], || {
-        let leak = |Pair { client, server }| {
-            drop(client);
-            wait_for_state(&server, TcpState::CloseWait);
-            server
-        };
-        wire.pairs(&listener, at, MANY).map(leak).collect::<Vec<_>>()
+        wire.pairs(&listener, at, MANY).map(Pair::leak_server).collect::<Vec<_>>()
     });
     Found::in_recording(&recorded.and_later(LONG / 2)).is_none();
     let found = Found::in_recording(&recorded.and_later(LONG));

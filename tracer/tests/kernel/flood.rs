@@ -126,8 +126,7 @@ fn check_every_report(target: &mut Target, port: u16) -> Vec<Value> {
     let replayed = ["report", &interval, "-o", "json", "--from", &recording];
     let replayed = Synfin::run(replayed).json_lines();
     assert_eq!(replayed.iter().map(reported).collect::<Vec<_>>(), host, "replayed");
-    let printed = Synfin::run(["diagnose", "-o", "json", "--from", &recording]).json_lines();
-    printed[0]["findings"].as_array().expect("findings").clone()
+    Synfin::run(["diagnose", "-o", "json", "--from", &recording]).findings()
 }
 
 #[track_caller]
@@ -213,8 +212,7 @@ fn handshakes_that_nobody_completes_are_found_before_the_queue_is_full() {
         let again = target.counted("TCPSynRetrans");
         (again >= 30).then_some(again)
     });
-    let findings = synfin.finish().json_lines().remove(0);
-    let findings = findings["findings"].as_array().expect("findings").clone();
+    let findings = synfin.finish().findings();
     let finding = only(&findings, "half_open_unanswered", PORT);
     let again = format!("{again} SYN-ACKs were sent again");
     says(
@@ -244,8 +242,7 @@ fn resets_of_half_open_handshakes_are_no_overflow_of_the_accept_queue() {
     let counters = namespace.counters();
     assert_eq!((counters.get("EmbryonicRsts"), counters.get("ListenOverflows")), (10, 0));
     thread::sleep(Duration::from_millis(10));
-    let findings = synfin.finish().json_lines().remove(0);
-    let findings: Vec<_> = findings["findings"].as_array().expect("findings").iter().collect();
+    let findings = synfin.finish().findings();
     assert!(findings.iter().all(|it| it["id"] != "accept_queue_overflow"), "{findings:#?}");
     drop(waiting);
 }

@@ -608,8 +608,7 @@ fn a_host_with_namespaces_that_come_and_go_is_seen_as_it_is() {
     wrong.extend(check_connections(&played, has_mptcp, &lines));
     assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
     check_old(&played, &lines);
-    let printed = Synfin::run(["diagnose", "-o", "json", "--from", &recording]).json_lines();
-    let findings = printed[0]["findings"].as_array().expect("findings");
+    let findings = Synfin::run(["diagnose", "-o", "json", "--from", &recording]).findings();
     let of_flood: Vec<_> = findings.iter().filter(|it| it["id"] == "syn_flood").collect();
     let [finding] = of_flood[..] else { panic!("{findings:#?}") };
     assert_eq!(finding["port"], FLOODED);

@@ -55,6 +55,22 @@ impl Pair {
         drop(server);
         wait_for_end(client);
     }
+
+    /// The client closes, and the server does not: it stays in CLOSE_WAIT.
+    pub(crate) fn leak_server(self) -> TcpStream {
+        let Self { client, server } = self;
+        drop(client);
+        wait_for_state(&server, TcpState::CloseWait);
+        server
+    }
+
+    /// The server closes, and the client does not: it stays in CLOSE_WAIT.
+    pub(crate) fn leak_client(self) -> TcpStream {
+        let Self { client, server } = self;
+        drop(server);
+        wait_for_state(&client, TcpState::CloseWait);
+        client
+    }
 }
 
 fn read_exactly(from: &mut TcpStream, text: &[u8]) {

@@ -163,6 +163,14 @@ impl Finished {
         Report::new(lines.remove(0)).complete()
     }
 
+    /// The findings that `diagnose` printed.
+    #[track_caller]
+    pub(crate) fn findings(&self) -> Vec<Value> {
+        let lines = self.json_lines();
+        let [printed] = &lines[..] else { panic!("expected one object, found {lines:#?}") };
+        printed["findings"].as_array().expect("findings").clone()
+    }
+
     /// Parses the output as JSON objects, one per line.
     #[track_caller]
     pub(crate) fn json_lines(&self) -> Vec<Value> {

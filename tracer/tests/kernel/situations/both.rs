@@ -4,7 +4,7 @@ use std::{io::Write as _, thread, time::Duration};
 
 use synfin_common::state::TcpState;
 
-use super::{FEW, Play, few_pairs, servers::restart};
+use super::{FEW, Play, be_refused, few_pairs, servers::restart};
 use crate::lab::{Pair, eventually, wait_for_state};
 
 pub(super) fn server_does_not_read(play: &Play<'_>) {
@@ -22,9 +22,7 @@ pub(super) fn server_does_not_read(play: &Play<'_>) {
 
 pub(super) fn nobody_here(play: &Play<'_>) {
     play.begin();
-    for _ in 0..FEW {
-        play.stage.within.near.connect(play.here()).expect_err("no listener");
-    }
+    be_refused(&play.stage.within.near, play.here());
 }
 
 pub(super) fn overflows_here(play: &Play<'_>) {

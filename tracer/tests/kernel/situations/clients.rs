@@ -10,14 +10,12 @@ use std::{
 use nix::libc;
 use synfin_common::state::TcpState;
 
-use super::{FEW, Play, few_pairs};
+use super::{FEW, Play, be_refused, few_pairs};
 use crate::lab::{self, Pair, connect_to, reset, set_option, wait_for_end, wait_for_state};
 
 pub(super) fn refused(play: &Play<'_>) {
     play.begin();
-    for _ in 0..FEW {
-        play.stage.outward.near.connect(play.at()).expect_err("nobody listens");
-    }
+    be_refused(&play.stage.outward.near, play.at());
 }
 
 pub(super) fn rejected(play: &Play<'_>) {
@@ -25,9 +23,7 @@ pub(super) fn rejected(play: &Play<'_>) {
     let rule = format!("tcp dport {} reject with icmp type port-unreachable", play.port);
     play.filter(&wire.far, &rule);
     play.begin();
-    for _ in 0..FEW {
-        wire.near.connect(play.at()).expect_err("the SYN is rejected");
-    }
+    be_refused(&wire.near, play.at());
 }
 
 pub(super) fn unanswered(play: &Play<'_>) {
@@ -42,21 +38,20 @@ pub(super) fn unanswered(play: &Play<'_>) {
 }
 
 pub(super) fn given_up(play: &Play<'_>) {
-    let wire = &play.stage.outward;
-    play.drop_packets(&wire.far, &format!("tcp dport {}", play.port));
-    play.begin();
-    let clients: Vec<_> = (0..FEW).map(|_| wire.near.begin_connect(play.at())).collect();
     // The SYN is sent again after a second.
-    thread::sleep(Duration::from_millis(1_300));
-    drop(clients);
+    give_up_after(play, Duration::from_millis(1_300));
 }
 
 pub(super) fn given_up_early(play: &Play<'_>) {
+    give_up_after(play, Duration::from_millis(300));
+}
+
+fn give_up_after(play: &Play<'_>, time: Duration) {
     let wire = &play.stage.outward;
     play.drop_packets(&wire.far, &format!("tcp dport {}", play.port));
     play.begin();
     let clients: Vec<_> = (0..FEW).map(|_| wire.near.begin_connect(play.at())).collect();
-    thread::sleep(Duration::from_millis(300));
+    thread::sleep(time);
     drop(clients);
 }
 
@@ -180,9 +175,7 @@ pub(super) fn used_once_more(play: &Play<'_>) {
     for mut pair in few_pairs(wire, &listener) {
         pair.send(b"question");
         pair.answer(b"answer");
-        let Pair { mut client, server } = pair;
-        drop(server);
-        wait_for_state(&client, TcpState::CloseWait);
+        let mut client = pair.leak_client();
         client.write_all(b"question").expect("the data is sent");
         wait_for_state(&client, TcpState::Close);
     }
@@ -216,25 +209,14 @@ pub(super) fn answer_too_late(play: &Play<'_>) {
     let wire = &play.stage.outward;
     let listener = wire.far.listen(play.at());
     play.begin();
-    for mut pair in few_pairs(wire, &listener) {
-        pair.send(b"question");
-        let Pair { client, mut server } = pair;
-        drop(client);
-        wait_for_state(&server, TcpState::CloseWait);
-        server.write_all(b"answer").expect("the data is sent");
-        wait_for_state(&server, TcpState::Close);
-    }
+    super::answer_too_late(few_pairs(wire, &listener));
 }
 
 pub(super) fn client_leaks(play: &Play<'_>) {
     let wire = &play.stage.outward;
     let listener = wire.far.listen(play.at());
-    let leak = |Pair { client, server }| {
-        drop(server);
-        wait_for_state(&client, TcpState::CloseWait);
-        client
-    };
-    play.keep(few_pairs(wire, &listener).into_iter().map(leak).collect::<Vec<_>>());
+    let pairs = few_pairs(wire, &listener);
+    play.keep(pairs.into_iter().map(Pair::leak_client).collect::<Vec<_>>());
 }
 
 pub(super) fn ports_run_out(play: &Play<'_>) {
@@ -248,11 +230,7 @@ pub(super) fn table_is_full(play: &Play<'_>) {
     let wire = &play.stage.small_table;
     let listener = wire.far.listen(play.at());
     play.begin();
-    for Pair { client, server } in wire.pairs(&listener, play.at(), 2 + FEW) {
-        drop(client);
-        wait_for_state(&server, TcpState::CloseWait);
-        drop(server);
-    }
+    wire.pairs(&listener, play.at(), 2 + FEW).map(Pair::leak_server).for_each(drop);
     lab::eventually("the table is full", || {
         (wire.near.counters().get("TCPTimeWaitOverflow") >= FEW as u64).then_some(())
     });

@@ -11,6 +11,7 @@ mod tried;
 use std::{
     collections::BTreeMap,
     env, fs,
+    io::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::Path,
     sync::{Mutex, OnceLock},
@@ -20,11 +21,12 @@ use std::{
 
 use serde_json::{Value, json};
 use synfin::{findings::thresholds::LEAST, tracker::LONG};
+use synfin_common::state::TcpState;
 
 use self::tried::{HEALTHY, SITUATIONS, Situation};
 use crate::{
     flood::Target,
-    lab::{self, Namespace, Pair, Synfin, Wire},
+    lab::{self, Namespace, Pair, Synfin, Wire, wait_for_state},
 };
 
 /// As few connections as can be a pattern.
@@ -162,6 +164,23 @@ fn few_pairs(wire: &Wire, listener: &TcpListener) -> Vec<Pair> {
     wire.pairs(listener, at, FEW).collect()
 }
 
+/// Fails to connect as often as a pattern needs.
+fn be_refused(from: &Namespace, at: SocketAddr) {
+    for _ in 0..FEW {
+        from.connect(at).expect_err("it is refused");
+    }
+}
+
+/// Clients send a question and close, and the answer comes after that.
+fn answer_too_late(pairs: Vec<Pair>) {
+    for mut pair in pairs {
+        pair.send(b"question");
+        let mut server = pair.leak_server();
+        server.write_all(b"answer").expect("the data is sent");
+        wait_for_state(&server, TcpState::Close);
+    }
+}
+
 type PlayFn = fn(&Play<'_>);
 
 macro_rules! plays {
@@ -191,13 +210,6 @@ fn ports() -> impl Iterator<Item = (&'static str, u16)> {
     names.chain(HEALTHY.iter().map(|load| load.name)).zip(FIRST_PORT..)
 }
 
-/// The findings of a run.
-fn findings(finished: &lab::Finished) -> Vec<Value> {
-    let lines = finished.json_lines();
-    let [printed] = &lines[..] else { panic!("expected one object, found {lines:#?}") };
-    printed["findings"].as_array().expect("findings").clone()
-}
-
 #[test]
 fn every_situation_is_diagnosed_and_no_other() {
     let _lab = lab::enter_alone();
@@ -221,13 +233,13 @@ fn every_situation_is_diagnosed_and_no_other() {
         }
         let synfin = Synfin::watch(diagnose);
         stage.is_watched.get_or_init(|| ());
-        let found = findings(&synfin.end());
+        let found = synfin.end().findings();
         drop(curtain);
         found
     });
     let differences = differences(&found);
     assert!(differences.is_empty(), "\n{}", differences.join("\n"));
-    let again = findings(&Synfin::run(["diagnose", "-o", "json", "--from", &recording]));
+    let again = Synfin::run(["diagnose", "-o", "json", "--from", &recording]).findings();
     let differences = self::differences(&again);
     assert!(differences.is_empty(), "from the recording:\n{}", differences.join("\n"));
     store(&found);

@@ -1,7 +1,7 @@
 //! Situations of this host's servers, whose clients are elsewhere.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::Read as _,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     thread,
 };
@@ -11,7 +11,7 @@ use socket2::SockRef;
 use synfin::findings::thresholds::LISTENER_GAP;
 use synfin_common::state::TcpState;
 
-use super::{FEW, Play, few_pairs};
+use super::{FEW, Play, answer_too_late, be_refused, few_pairs};
 use crate::lab::{Pair, Wire, accept, reset, set_option, wait_for_state};
 
 pub(super) fn overflows(play: &Play<'_>) {
@@ -80,9 +80,7 @@ pub(super) fn restart(play: &Play<'_>, wire: &Wire, at: SocketAddr) {
     let listener = wire.far.listen(at);
     let waiting: Vec<_> = (0..FEW).map(|_| wire.near.connect(at).expect("it waits")).collect();
     play.close(listener);
-    for _ in 0..FEW {
-        wire.near.connect(at).expect_err("no listener");
-    }
+    be_refused(&wire.near, at);
     thread::sleep(5 * LISTENER_GAP);
     play.keep((wire.far.listen(at), waiting));
 }
@@ -115,18 +113,14 @@ pub(super) fn accept_all(listener: &TcpListener) -> Vec<std::net::TcpStream> {
 
 pub(super) fn not_there(play: &Play<'_>) {
     play.begin();
-    for _ in 0..FEW {
-        play.stage.inward.near.connect(play.at()).expect_err("no listener");
-    }
+    be_refused(&play.stage.inward.near, play.at());
 }
 
 pub(super) fn elsewhere(play: &Play<'_>) {
     let wire = &play.stage.inward;
     let listener = wire.far.listen((Ipv4Addr::LOCALHOST, play.port));
     play.begin();
-    for _ in 0..FEW {
-        wire.near.connect(play.at()).expect_err("no listener");
-    }
+    be_refused(&wire.near, play.at());
     play.keep(listener);
 }
 
@@ -144,25 +138,14 @@ pub(super) fn impatient(play: &Play<'_>) {
     let wire = &play.stage.inward;
     let listener = wire.far.listen(play.at());
     play.begin();
-    for mut pair in few_pairs(wire, &listener) {
-        pair.send(b"question");
-        let Pair { client, mut server } = pair;
-        drop(client);
-        wait_for_state(&server, TcpState::CloseWait);
-        server.write_all(b"answer").expect("the data is sent");
-        wait_for_state(&server, TcpState::Close);
-    }
+    answer_too_late(few_pairs(wire, &listener));
 }
 
 pub(super) fn server_leaks(play: &Play<'_>) {
     let wire = &play.stage.inward;
     let listener = wire.far.listen(play.at());
-    let leak = |Pair { client, server }| {
-        drop(client);
-        wait_for_state(&server, TcpState::CloseWait);
-        server
-    };
-    let leaked: Vec<_> = few_pairs(wire, &listener).into_iter().map(leak).collect();
+    let pairs = few_pairs(wire, &listener);
+    let leaked: Vec<_> = pairs.into_iter().map(Pair::leak_server).collect();
     play.keep((listener, leaked));
 }
 
