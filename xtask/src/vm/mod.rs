@@ -53,7 +53,7 @@ const VARIABLES: [(&str, &str); 2] =
 
 /// The tests that a run without arguments leaves out: they test user space, which is the same on every
 /// kernel, and each start of synfin takes seconds on an emulated CPU.
-const OF_USER_SPACE: [&str; 12] = [
+const OF_USER_SPACE: [&str; 13] = [
     "errors::",
     "findings::",
     "flight::",
@@ -64,6 +64,7 @@ const OF_USER_SPACE: [&str; 12] = [
     "screen::",
     "scripting::",
     "serve::",
+    "situations::",
     "soak::",
     "faults::at_full_rate_clients_that_never_read_metrics_delay_nothing",
 ];
