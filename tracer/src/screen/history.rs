@@ -5,17 +5,8 @@ use std::collections::VecDeque;
 
 use crate::{
     tcp::{close_reason::CloseReason, group_by::By},
-    trace::time::Nanos,
-    tracker::{RowName, RowSnapshot, Snapshot},
+    tracker::{LastMinute, RowName, RowSnapshot, Snapshot},
 };
-
-/// Length of the spans into which the last minute is divided, so that not every refresh is kept.
-const SPAN: Nanos = 10 * SECOND;
-
-/// Number of complete spans per minute, besides the current one.
-const SPANS: usize = 6;
-
-const SECOND: Nanos = 1_000_000_000;
 
 /// A shorter refresh is merged into the previous one.
 const MIN_SECONDS: f64 = 0.1;
@@ -56,12 +47,7 @@ impl Trend {
 pub(crate) struct History {
     /// The last refresh.
     last: Snapshot,
-    /// The complete spans, oldest first.
-    spans: VecDeque<Snapshot>,
-    /// The current span.
-    span: Snapshot,
-    /// The complete spans and the current one, merged.
-    minute: Snapshot,
+    minute: LastMinute,
     total: Snapshot,
     rates: VecDeque<Rates>,
 }
@@ -69,19 +55,8 @@ pub(crate) struct History {
 impl History {
     /// Adds the next interval. `rates` are those of all its rows together.
     pub(crate) fn add(&mut self, snapshot: Snapshot, rates: Rates) {
-        if self.span.end.saturating_sub(self.span.start) >= SPAN {
-            self.spans.push_back(std::mem::take(&mut self.span));
-            if self.spans.len() > SPANS {
-                self.spans.pop_front();
-            }
-            self.minute = Snapshot::default();
-            for span in &self.spans {
-                add(&mut self.minute, span);
-            }
-        }
-        for kept in [&mut self.span, &mut self.minute, &mut self.total] {
-            add(kept, &snapshot);
-        }
+        self.minute.add(&snapshot);
+        self.total.append(&snapshot);
         // The short interval at the end of a trace has no rates of its own.
         if snapshot.seconds() < MIN_SECONDS && !self.rates.is_empty() {
             return self.last.merge_next(&snapshot);
@@ -100,7 +75,7 @@ impl History {
 
     /// About the last minute, or the whole trace if it is shorter.
     pub(crate) fn minute(&self) -> &Snapshot {
-        &self.minute
+        self.minute.whole()
     }
 
     /// The total since the start.
@@ -116,26 +91,17 @@ impl History {
     /// A row in each span of the last minute, oldest first, with the span's length in seconds.
     /// `None` where the span lacks the row.
     pub(crate) fn spans_of(&self, by: By, row: &RowName) -> Vec<(f64, Option<RowSnapshot>)> {
-        let spans = self.spans.iter().chain([&self.span]);
-        spans.map(|span| (span.seconds(), span.row(by, row))).collect()
+        self.minute.spans().map(|span| (span.seconds(), span.row(by, row))).collect()
     }
 
     /// Number of connections closed for this reason in the last minute, and its trend.
     pub(crate) fn ended(&self, reason: CloseReason) -> (u64, Trend) {
-        let recent: Vec<_> = self.spans.back().into_iter().chain([&self.span]).collect();
+        let recent: Vec<_> = self.minute.spans().rev().take(2).collect();
         let rate = |snapshots: &[&Snapshot]| {
             let count: u64 = snapshots.iter().map(|snapshot| snapshot.ended(reason)).sum();
             count as f64 / snapshots.iter().map(|snapshot| snapshot.seconds()).sum::<f64>().max(1.0)
         };
-        let trend = Trend::of(rate(&recent), rate(&[&self.minute]));
-        (self.minute.ended(reason), trend)
-    }
-}
-
-fn add(sum: &mut Snapshot, later: &Snapshot) {
-    if sum.end == 0 {
-        sum.clone_from(later);
-    } else {
-        sum.merge_next(later);
+        let trend = Trend::of(rate(&recent), rate(&[self.minute()]));
+        (self.minute().ended(reason), trend)
     }
 }

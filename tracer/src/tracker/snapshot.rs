@@ -104,6 +104,15 @@ impl Snapshot {
         self.rows_by_key.values().map(|row| row.stats.counters.ended(reason)).sum()
     }
 
+    /// Merges the next interval into this one, or becomes it if there is none yet.
+    pub(crate) fn append(&mut self, later: &Self) {
+        if self.end == 0 {
+            self.clone_from(later);
+        } else {
+            self.merge_next(later);
+        }
+    }
+
     /// Merges the next interval into this one: counters are added, gauges are replaced.
     pub fn merge_next(&mut self, later: &Self) {
         let empty = KeyedStats::default();
