@@ -81,7 +81,7 @@ impl Finding {
         session: &Session,
     ) -> Self {
         let identity = &row.identity;
-        let text = |common: &Common<std::sync::Arc<str>>| one(common).map(ToString::to_string);
+        let text = |common: &Common<std::sync::Arc<str>>| common.one().map(ToString::to_string);
         let culprit = evidence.culprit.as_deref();
         let (title, matters) = evidence.about.unwrap_or((rule.title, rule.matters));
         let owner = match (&identity.owner, culprit) {
@@ -95,16 +95,16 @@ impl Finding {
             severity: evidence.severity.unwrap_or(rule.severity),
             title,
             role: identity.role,
-            port: one(&identity.port).copied(),
-            remote: one(&identity.remote).copied(),
+            port: identity.port.one().copied(),
+            remote: identity.remote.one().copied(),
             owner,
             pid: match culprit {
                 Some(owner) => owner.pid,
-                None => one(&identity.pid).copied(),
+                None => identity.pid.one().copied(),
             },
             container: text(&identity.container),
             pod: text(&identity.pod),
-            netns: one(&identity.netns).copied(),
+            netns: identity.netns.one().copied(),
             netns_name: text(&identity.netns_name),
             count: evidence.count,
             seen: evidence.seen,
@@ -247,12 +247,5 @@ impl Finding {
         (self.port, self.remote) = (None, None);
         self.choose_next_step();
         self
-    }
-}
-
-fn one<T>(common: &Common<T>) -> Option<&T> {
-    match common {
-        Common::One(value) => Some(value),
-        Common::Unknown | Common::Several(_) => None,
     }
 }

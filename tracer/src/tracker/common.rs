@@ -15,6 +15,14 @@ pub enum Common<T> {
 }
 
 impl<T> Common<T> {
+    /// The value, if it is the only one.
+    pub fn one(&self) -> Option<&T> {
+        match self {
+            Self::One(value) => Some(value),
+            Self::Unknown | Self::Several(_) => None,
+        }
+    }
+
     pub(super) fn of(values: BTreeSet<T>) -> Self {
         let several = values.len();
         let mut values = values.into_iter();
