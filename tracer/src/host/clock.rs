@@ -33,6 +33,11 @@ pub fn realtime_ns() -> u64 {
     read_ns(ClockId::CLOCK_REALTIME)
 }
 
+/// Nanoseconds since boot, suspension included, in this process's time namespace.
+pub fn boottime_ns() -> u64 {
+    read_ns(ClockId::CLOCK_BOOTTIME)
+}
+
 /// CPU time that this thread has used, in nanoseconds.
 pub fn thread_cpu_ns() -> u64 {
     read_ns(ClockId::CLOCK_THREAD_CPUTIME_ID)

@@ -12,6 +12,7 @@ pub(crate) mod mounts;
 pub mod namespaces;
 #[cfg(feature = "live")]
 pub(crate) mod netstat;
+pub(crate) mod own_usage;
 #[cfg(feature = "live")]
 pub(crate) mod pid_namespace;
 #[cfg(feature = "live")]
