@@ -1,6 +1,12 @@
 //! Arguments of the commands that trace or examine this host and read no recordings.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum};
 use hyper::Uri;
@@ -53,9 +59,10 @@ impl RecordArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Address to listen on; 127.0.0.1 is reachable from this host only
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9764")]
-    pub(crate) listen: SocketAddr,
+    /// Address or host name to listen on: localhost is reachable from this host only, and `:9764` on
+    /// all addresses
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9764", value_parser = listen)]
+    pub(crate) listen: Listen,
     /// Maximum number of time series; ports beyond it are combined as port="other"
     #[arg(long, value_name = "N", value_parser = series, default_value_t = DEFAULT_SERIES)]
     pub(crate) max_series: usize,
@@ -93,6 +100,33 @@ pub(crate) enum DoctorFormat {
     Json,
 }
 
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listen {
+    /// As given by the user.
+    pub(crate) text: String,
+    /// The first one that can be had is used.
+    pub(crate) addresses: Vec<SocketAddr>,
+}
+
+fn listen(text: &str) -> Result<Listen, String> {
+    let addresses = match text.strip_prefix(':') {
+        Some(port) => {
+            let port = port.parse().map_err(|_| "not a port after the colon".to_owned())?;
+            // The first one includes IPv4, unless this host has no IPv6.
+            vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]
+        }
+        None => match text.to_socket_addrs() {
+            Ok(addresses) => addresses.collect(),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                return Err("expected ADDRESS:PORT, such as 127.0.0.1:9764, [::1]:9764, localhost:9764 or :9764".into());
+            }
+            Err(_) => return Err("no address has this name".into()),
+        },
+    };
+    Ok(Listen { text: text.to_owned(), addresses })
+}
+
 fn series(text: &str) -> Result<usize, String> {
     let series = text.parse().map_err(|_| "not a number of series".to_owned())?;
     if series < Metrics::LEAST_SERIES {
@@ -115,6 +149,29 @@ fn max_size(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_given_as_numbers_names_or_only_a_port() {
+        let addresses = |text| listen(text).map(|listen| listen.addresses);
+        let one = |address: &str| Ok(vec![address.parse().unwrap()]);
+        assert_eq!(addresses("127.0.0.1:9764"), one("127.0.0.1:9764"));
+        assert_eq!(addresses("[::1]:80"), one("[::1]:80"));
+        let all = ["[::]:9764", "0.0.0.0:9764"].map(|address| address.parse().unwrap());
+        assert_eq!(addresses(":9764"), Ok(all.into()));
+        assert!(addresses("localhost:9764").unwrap().iter().all(|at| at.ip().is_loopback()));
+        for wrong in [
+            "9764",
+            "localhost",
+            "",
+            ":",
+            ":70000",
+            "127.0.0.1",
+            "127.0.0.1:x",
+            "no.such.invalid:1",
+        ] {
+            assert!(addresses(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn limits_of_a_flight_recorder_are_parsed_with_their_units() {

@@ -1,12 +1,13 @@
 //! `serve`: metrics for Prometheus and OTLP, updated once per second.
 
-use std::{net::SocketAddr, ops::ControlFlow, sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use hyper::Uri;
 
 use crate::{
-    cli::host_only::ServeArgs,
+    cli::host_only::{Listen, ServeArgs},
+    host::own_usage::OwnUsage,
     message::{
         exit::Exit,
         failure::{Failure, describe},
@@ -27,7 +28,7 @@ const PERIOD: Nanos = 1_000_000_000;
 
 pub(crate) async fn run(args: ServeArgs, verbose: u8) -> Result<Exit> {
     let collector = args.otlp.map(|url| collector(url, args.otlp_interval)).transpose()?;
-    let exporter = export(args.listen, collector)?;
+    let exporter = export(&args.listen, collector)?;
     let run = Run::live(args.live, &args.filter, verbose)?;
     warn(&format!("metrics are at http://{}/metrics", exporter.address));
     let mut output = Serve::new(Metrics::new(args.max_series), exporter);
@@ -35,12 +36,12 @@ pub(crate) async fn run(args: ServeArgs, verbose: u8) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Starts to serve metrics at `address` and to push them to `collector`. The caller does so before
-/// it attaches anything.
-fn export(address: SocketAddr, collector: Option<Collector>) -> Result<Exporter, Failure> {
-    Exporter::start(address, collector).map_err(|error| {
+/// Starts to serve metrics and to push them to `collector`. The caller does so before it attaches
+/// anything.
+fn export(listen: &Listen, collector: Option<Collector>) -> Result<Exporter, Failure> {
+    Exporter::start(&listen.addresses, collector).map_err(|error| {
         let remedy = "choose another address or port with --listen";
-        Failure::cannot_run(format!("cannot listen on {address}"), describe(&error), remedy)
+        Failure::cannot_run(format!("cannot listen on {}", listen.text), describe(&error), remedy)
     })
 }
 
@@ -68,12 +69,16 @@ impl Serve {
     fn update(&mut self, tracker: &mut Tracker) -> Result<(), Failure> {
         let snapshot = tracker.take_snapshot();
         let Some(exporter) = &self.exporter else { return Ok(()) };
+        let take = |metrics: &mut Metrics| {
+            metrics.take(&snapshot);
+            metrics.used(OwnUsage::now());
+        };
         match self.first.take() {
             Some(mut metrics) => {
-                metrics.take(&snapshot);
+                take(&mut metrics);
                 exporter.publish(metrics)
             }
-            None => exporter.update(|metrics| metrics.take(&snapshot)),
+            None => exporter.update(take),
         }
     }
 }

@@ -1,17 +1,17 @@
 //! Limits on the number of series.
 
-use synfin_common::state::TcpState;
-
-use super::BOUNDS_US;
-use crate::tcp::{close_reason::CloseReason, handshake::Unmeasured};
+use super::{BOUNDS_US, RETRANSMITTED_BOUNDS_US, registry::MOST_FINDINGS};
+use crate::tcp::{close_reason::CloseReason, handshake::Unmeasured, state::OPEN_STATES};
 
 /// Maximum number of series of a row: two histograms, each reason, cause and state, and single
 /// metrics. A test checks it.
-pub(super) const SERIES_OF_A_ROW: usize = 2 * (BOUNDS_US.len() + 3)
+pub(super) const SERIES_OF_A_ROW: usize = BOUNDS_US.len()
+    + RETRANSMITTED_BOUNDS_US.len()
+    + 2 * 3
     + CloseReason::ALL.len()
     + Unmeasured::ALL.len()
-    + TcpState::ALL.len()
-    + 19;
+    + OPEN_STATES.len()
+    + 18;
 
 /// Maximum number of series of the host.
-pub(super) const SERIES_OF_THE_HOST: usize = 17;
+pub(super) const SERIES_OF_THE_HOST: usize = 23 + MOST_FINDINGS;

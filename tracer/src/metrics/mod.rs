@@ -4,7 +4,10 @@
 pub(crate) mod budget;
 #[cfg(feature = "live")]
 pub(crate) mod otlp;
+#[cfg(feature = "live")]
 pub(crate) mod prometheus;
+#[cfg(feature = "live")]
+mod protobuf;
 pub(crate) mod registry;
 pub(crate) mod series;
 #[cfg(feature = "live")]
@@ -12,6 +15,7 @@ pub(crate) mod serve;
 
 #[cfg(feature = "live")]
 pub use otlp::request;
+#[cfg(feature = "live")]
 pub use prometheus::{Form, write};
 pub use registry::METRICS;
 use registry::{RowSamples, per_row};
@@ -92,26 +96,47 @@ pub enum Value {
     Durations(Durations),
 }
 
-/// A histogram of durations over [`BOUNDS_US`].
+/// A histogram of durations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Durations {
+    /// Upper bounds of the buckets in microseconds.
+    pub bounds_us: &'static [u64],
     /// Cumulative counts by bound; the last is the total.
-    pub up_to: [u64; BOUNDS_US.len() + 1],
+    pub up_to: Vec<u64>,
     /// Sum in microseconds.
     pub sum_us: u64,
+    /// The original buckets, at most 1.6 % wide: inclusive upper bounds in microseconds and counts.
+    pub fine: Vec<(u64, u64)>,
 }
 
 /// Upper bounds in microseconds, from the delay of a switch to the retransmissions of a SYN (after
 /// 1, 3, 7 and 15 s).
-pub const BOUNDS_US: [u64; 17] = [
+pub const BOUNDS_US: &[u64] = &[
     50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
     1_000_000, 3_000_000, 7_000_000, 15_000_000,
 ];
 
+/// The bounds for handshakes with a retransmission. Hardly any takes less, so that counts of both
+/// classes can be added by bound.
+pub const RETRANSMITTED_BOUNDS_US: &[u64] = &[500_000, 1_000_000, 3_000_000, 7_000_000, 15_000_000];
+
 impl Durations {
+    /// Durations in the bucket that contains a bound count as longer, so that each bound is at most
+    /// 1.6 % too low.
+    fn new(distribution: &LatencyHistogram, bounds_us: &'static [u64]) -> Self {
+        let fine = distribution.buckets();
+        let within = |bound: u64| {
+            let within = fine.iter().take_while(|(end, _)| *end <= bound);
+            within.map(|(_, count)| count).sum()
+        };
+        let mut up_to: Vec<u64> = bounds_us.iter().copied().map(within).collect();
+        up_to.push(distribution.count());
+        Self { bounds_us, up_to, sum_us: distribution.sum(), fine }
+    }
+
     /// Number of durations.
     pub fn count(&self) -> u64 {
-        self.up_to[BOUNDS_US.len()]
+        self.up_to.last().copied().unwrap_or(0)
     }
 
     /// Sum in seconds.
@@ -119,23 +144,9 @@ impl Durations {
         self.sum_us as f64 / 1e6
     }
 
-    /// [`BOUNDS_US`] in seconds.
-    pub fn bounds() -> [f64; BOUNDS_US.len()] {
-        BOUNDS_US.map(|us| us as f64 / 1e6)
-    }
-}
-
-impl From<&LatencyHistogram> for Durations {
-    /// Durations in the bucket that contains a bound count as longer, so that each bound is at most
-    /// 1.6 % too low.
-    fn from(distribution: &LatencyHistogram) -> Self {
-        let buckets = distribution.buckets();
-        let mut up_to = [distribution.count(); BOUNDS_US.len() + 1];
-        for (count, bound) in up_to.iter_mut().zip(BOUNDS_US) {
-            let within = buckets.iter().take_while(|(end, _)| *end <= bound);
-            *count = within.map(|(_, count)| count).sum();
-        }
-        Self { up_to, sum_us: distribution.sum() }
+    /// The bounds in seconds.
+    pub fn bounds(&self) -> impl Iterator<Item = f64> {
+        self.bounds_us.iter().map(|us| *us as f64 / 1e6)
     }
 }
 

@@ -1,8 +1,8 @@
 //! OTLP, the protocol of OpenTelemetry: one request with all metrics.
 //!
-//! Metrics for which OpenTelemetry has a name, even an experimental one, use it (<https://opentelemetry.io/docs/specs/semconv/system/system-metrics/> and
-//! <https://github.com/open-telemetry/semantic-conventions/issues/3682>). The others
-//! are called `synfin.` and the rest of the name without the suffixes of units and counters. A
+//! Metrics for which OpenTelemetry has a name use it: published (<https://opentelemetry.io/docs/specs/semconv/system/>,
+//! all in development), or proposed, as that of handshakes
+//! (<https://github.com/open-telemetry/semantic-conventions/issues/3682>). The others are called `synfin.` and the rest of the name without the suffixes of units and counters. A
 //! collector adds these again for Prometheus, so that names are the same as in a scrape.
 
 use opentelemetry_proto::tonic::{
@@ -17,23 +17,38 @@ use opentelemetry_proto::tonic::{
 use prost::Message;
 use synfin_common::state::TcpState;
 
-use super::{Durations, Kind, METRICS, Metric, Metrics, OTHER, Sample, Value};
+use super::{Kind, METRICS, Metric, Metrics, OTHER, Sample, Value};
 use crate::{
     tcp::close_reason::Class,
     trace::{session::Session, time::Nanos},
 };
 
-/// Metrics with a name in OpenTelemetry: our name, their name, and the unit.
-const NAMED: [(&str, &str, &str); 2] = [
-    ("synfin_handshake_duration_seconds", "system.network.tcp.handshake.duration", "s"),
-    ("synfin_connections", CONNECTION_COUNT, "{connection}"),
-];
+/// A metric with a name in OpenTelemetry.
+struct Named {
+    ours: &'static str,
+    theirs: &'static str,
+    unit: &'static str,
+    /// Whether it is an up-down counter: a gauge that can be added.
+    is_up_down: bool,
+}
 
-/// An up-down counter in OpenTelemetry, because it can be added over states.
-const CONNECTION_COUNT: &str = "system.network.connection.count";
+macro_rules! named {
+    ($($ours:literal $theirs:literal $unit:literal $is_up_down:literal;)*) => {
+        [$(Named { ours: $ours, theirs: $theirs, unit: $unit, is_up_down: $is_up_down },)*]
+    };
+}
 
-/// Its labels describe the resource in OpenTelemetry.
-const INFO: &str = "synfin_info";
+const NAMED: [Named; 6] = named! {
+    "synfin_handshake_duration_seconds" "system.network.tcp.handshake.duration" "s" false;
+    "synfin_connections" "system.network.connection.count" "{connection}" true;
+    "process_cpu_seconds_total" "process.cpu.time" "s" false;
+    "process_resident_memory_bytes" "process.memory.usage" "By" true;
+    "process_virtual_memory_bytes" "process.memory.virtual" "By" true;
+    "process_open_fds" "process.unix.file_descriptor.count" "{file_descriptor}" true;
+};
+
+/// Metrics of properties that the resource has in OpenTelemetry, or nothing has.
+const NOT_PUSHED: [&str; 3] = ["synfin_info", "process_max_fds", "process_start_time_seconds"];
 
 /// All metrics that have samples. The attributes take precedence over those that synfin knows of the
 /// resource.
@@ -86,7 +101,7 @@ fn one(points: &Points, metric: &Metric, samples: &[Sample]) -> Option<OtlpMetri
             data_points: samples.iter().filter_map(|sample| points.histogram(sample)).collect(),
             aggregation_temporality: cumulative,
         }),
-        Kind::Gauge if name != CONNECTION_COUNT => {
+        Kind::Gauge if !metric.named().is_some_and(|named| named.is_up_down) => {
             Data::Gauge(Gauge { data_points: points.numbers(samples) })
         }
         Kind::Counter | Kind::Gauge => Data::Sum(Sum {
@@ -105,14 +120,18 @@ fn one(points: &Points, metric: &Metric, samples: &[Sample]) -> Option<OtlpMetri
 }
 
 impl Metric {
-    /// Name and unit in OpenTelemetry; `None` if it describes the resource.
+    fn named(&self) -> Option<&'static Named> {
+        NAMED.iter().find(|named| named.ours == self.name)
+    }
+
+    /// Name and unit in OpenTelemetry; `None` if it is not pushed.
     pub fn in_opentelemetry(&self) -> Option<(String, &'static str)> {
         let name = self.name;
-        if name == INFO {
+        if NOT_PUSHED.contains(&name) {
             return None;
         }
-        if let Some((_, theirs, unit)) = NAMED.iter().find(|(ours, ..)| *ours == name) {
-            return Some(((*theirs).to_owned(), unit));
+        if let Some(named) = self.named() {
+            return Some((named.theirs.to_owned(), named.unit));
         }
         let rest = name.strip_prefix("synfin_").unwrap_or(name);
         let rest = rest.strip_suffix("_total").unwrap_or(rest);
@@ -164,7 +183,7 @@ impl Points {
             sum: Some(took.seconds()),
             // OTLP counts each bucket by itself.
             bucket_counts: own.collect(),
-            explicit_bounds: Durations::bounds().into(),
+            explicit_bounds: took.bounds().collect(),
             ..HistogramDataPoint::default()
         })
     }
@@ -176,6 +195,9 @@ fn attributes(sample: &Sample) -> Vec<KeyValue> {
     let mut all: Vec<_> = labels.iter().map(|(name, value)| of_label(name, value)).collect();
     if let Some((_, reason)) = labels.iter().find(|(name, _)| *name == "reason" && is_bad) {
         all.push(attribute("error.type", text(reason)));
+    }
+    if labels.iter().any(|(name, _)| *name == "state") {
+        all.push(attribute("network.transport", text("tcp")));
     }
     all
 }

@@ -1,26 +1,42 @@
-//! The text formats of Prometheus and OpenMetrics.
+//! The formats of Prometheus and OpenMetrics.
 
 use std::fmt::{self, Display, Write};
 
-use super::{Durations, METRICS, Metric, Metrics, Sample, Value};
+use super::{METRICS, Metric, Metrics, Sample, Value, protobuf};
 
-/// The text format.
+/// The format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// Prometheus, version 0.0.4.
+    /// The text of Prometheus, version 0.0.4.
     Prometheus,
-    /// OpenMetrics, version 1.0.0.
+    /// The text of OpenMetrics, version 1.0.0.
     OpenMetrics,
+    /// The protocol buffers of Prometheus, the only format with native histograms.
+    Protobuf,
 }
 
 impl Form {
-    /// The format for a client that sends this `Accept` header.
+    /// The format that a client with this `Accept` header prefers.
     pub fn accepted(accept: &str) -> Self {
-        if accept.contains("application/openmetrics-text") {
-            Self::OpenMetrics
-        } else {
-            Self::Prometheus
+        let mut best = (0.0, Self::Prometheus);
+        for range in accept.split(',') {
+            let (media_type, parameters) = range.split_once(';').unwrap_or((range, ""));
+            let parameters: Vec<_> = parameters.split(';').map(str::trim).collect();
+            let form = match media_type.trim() {
+                "application/openmetrics-text" => Self::OpenMetrics,
+                "application/vnd.google.protobuf" if parameters.contains(&"encoding=delimited") => {
+                    Self::Protobuf
+                }
+                "text/plain" | "text/*" | "*/*" => Self::Prometheus,
+                _ => continue,
+            };
+            let quality = parameters.iter().find_map(|parameter| parameter.strip_prefix("q="));
+            let quality = quality.map_or(1.0, |quality| quality.parse().unwrap_or(0.0));
+            if quality > best.0 {
+                best = (quality, form);
+            }
         }
+        best.1
     }
 
     /// The media type.
@@ -28,24 +44,29 @@ impl Form {
         match self {
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Protobuf => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            }
         }
     }
 }
 
-/// All metrics that have samples, as text.
-pub fn write(metrics: &Metrics, form: Form) -> String {
+/// All metrics that have samples.
+pub fn write(metrics: &Metrics, form: Form) -> Vec<u8> {
+    let all = METRICS.iter().map(|metric| (metric, metric.samples(metrics)));
+    let all = all.filter(|(_, samples)| !samples.is_empty());
+    if form == Form::Protobuf {
+        return protobuf::write(all, metrics.session.clock);
+    }
     let mut page = String::new();
-    for metric in METRICS {
-        let samples = metric.samples(metrics);
-        if !samples.is_empty() {
-            // Writing to a string does not fail.
-            let _ = one(&mut page, metric, &samples, form);
-        }
+    for (metric, samples) in all {
+        // Writing to a string does not fail.
+        let _ = one(&mut page, metric, &samples, form);
     }
     if form == Form::OpenMetrics {
         page.push_str("# EOF\n");
     }
-    page
+    page.into_bytes()
 }
 
 fn one(page: &mut String, metric: &Metric, samples: &[Sample], form: Form) -> fmt::Result {
@@ -53,7 +74,7 @@ fn one(page: &mut String, metric: &Metric, samples: &[Sample], form: Form) -> fm
     // In OpenMetrics the name of a counter lacks the suffix of its samples.
     let family = match form {
         Form::OpenMetrics => name.strip_suffix("_total").unwrap_or(name),
-        Form::Prometheus => name,
+        Form::Prometheus | Form::Protobuf => name,
     };
     writeln!(page, "# HELP {family} {}\n# TYPE {family} {}", escaped(help), kind.name())?;
     for Sample { labels, value } in samples {
@@ -61,10 +82,9 @@ fn one(page: &mut String, metric: &Metric, samples: &[Sample], form: Form) -> fm
             Value::Count(count) => line(page, name, "", labels, None, count)?,
             Value::Number(number) => line(page, name, "", labels, None, number)?,
             Value::Durations(took) => {
-                let bounds = Durations::bounds().map(|bound| bound.to_string());
-                let bounds = bounds.iter().map(String::as_str).chain(["+Inf"]);
-                for (bound, count) in bounds.zip(took.up_to) {
-                    line(page, name, "_bucket", labels, Some(bound), count)?;
+                let bounds = took.bounds().map(|bound| bound.to_string());
+                for (bound, count) in bounds.chain(["+Inf".to_owned()]).zip(&took.up_to) {
+                    line(page, name, "_bucket", labels, Some(&bound), count)?;
                 }
                 line(page, name, "_sum", labels, None, took.seconds())?;
                 line(page, name, "_count", labels, None, took.count())?;

@@ -1,23 +1,29 @@
 //! All metrics. A metric that is added here appears in every format.
 
 use super::{
+    BOUNDS_US,
     Collect::{Host, Row},
     Durations,
     Kind::{Counter, Gauge, Histogram},
-    Metric, Metrics, OTHER, Samples,
+    Metric, Metrics, OTHER, RETRANSMITTED_BOUNDS_US, Samples,
     Value::{Count, Durations as Took, Number},
-    series::Totals,
+    series::{OwnerNames, Totals},
 };
+use synfin_common::state::TcpState;
+
 use crate::{
     output::port_columns::living_states,
     tcp::{
-        close_reason::{CloseReason, Phase},
+        close_reason::{Class, CloseReason, Phase},
         coverage::OptionalHook,
         handshake::Unmeasured,
         role::Role,
     },
     trace::counters::KERNEL_COUNTERS,
 };
+
+/// Maximum number of samples of findings, the most urgent first.
+pub(super) const MOST_FINDINGS: usize = 50;
 
 macro_rules! metrics {
     ($($name:literal $kind:ident, $help:literal, $collect:expr;)*) => {
@@ -32,12 +38,28 @@ pub const METRICS: &[Metric] = metrics! {
             let session = &metrics.session;
             samples.add(&[("version", &session.synfin), ("kernel", &session.kernel)], Count(1));
         });
+    "synfin_findings" Gauge, "Problems in the traffic of the last minute (synfin explain FINDING): number of findings per port.",
+        Host(|metrics, samples| {
+            for ((severity, finding, role, port), count) in metrics.findings.iter().take(MOST_FINDINGS) {
+                let labels = [("finding", *finding), ("severity", severity.0.name()), ("role", role.name())];
+                samples.add(&[&labels[..], &[("port", port)]].concat(), Count(*count));
+            }
+        });
+    "synfin_port_info" Gauge, "Always 1; the labels are the owner of the port's sockets, its container and its Kubernetes pod, each if it is known and the only one. For joins by role and port.",
+        Row(|row| {
+            if row.port != OTHER {
+                let OwnerNames { owner, container, pod } = &row.totals.owner;
+                let names = [("owner", owner), ("container", container), ("pod", pod)];
+                let known: Vec<_> = names.iter().filter_map(|(label, name)| Some((*label, name.as_deref()?))).collect();
+                row.add(&known, Count(1));
+            }
+        });
     "synfin_handshake_duration_seconds" Histogram, "Duration of handshakes as measured by the kernel: SYN to SYN-ACK on a client, SYN-ACK to ACK on a server. Retransmitted handshakes have a class of their own.",
         Row(|row| {
             let counters = &row.totals.counters;
-            for (class, took) in [("clean", &counters.clean), ("retransmitted", &counters.retransmitted)] {
-                row.add(&[("class", class)], Took(Durations::from(took)));
-            }
+            row.add(&[("class", "clean")], Took(Durations::new(&counters.clean, BOUNDS_US)));
+            let retransmitted = Durations::new(&counters.retransmitted, RETRANSMITTED_BOUNDS_US);
+            row.add(&[("class", "retransmitted")], Took(retransmitted));
         });
     "synfin_handshakes_unmeasured_total" Counter, "Handshakes whose duration could not be measured.",
         Row(|row| {
@@ -58,8 +80,12 @@ pub const METRICS: &[Metric] = metrics! {
     "synfin_connections" Gauge, "Open connections by state.",
         Row(|row| {
             for state in living_states() {
-                let count = row.totals.now.gauges.state(state);
-                row.add(&[("state", state.name())], Count(count));
+                let (labels, count) = ([("state", state.name())], row.totals.now.gauges.state(state));
+                match state {
+                    // Queries that add rows find each, and the least number over some time is right.
+                    TcpState::Established | TcpState::CloseWait => row.add(&labels, Count(count)),
+                    _ => row.add_if_any(&labels, count),
+                }
             }
         });
     "synfin_time_wait_sockets" Gauge, "Sockets in TIME_WAIT.",
@@ -146,6 +172,18 @@ pub const METRICS: &[Metric] = metrics! {
                 samples.add(&[], Number(age as f64 / 1e9));
             }
         });
+    "process_cpu_seconds_total" Counter, "CPU time of synfin, user and system. Its eBPF programs run in the time of others.",
+        Host(|metrics, samples| samples.add(&[], Number(metrics.own_usage.cpu_us as f64 / 1e6)));
+    "process_resident_memory_bytes" Gauge, "Resident memory of synfin.",
+        Host(|metrics, samples| samples.add(&[], Count(metrics.own_usage.resident)));
+    "process_virtual_memory_bytes" Gauge, "Virtual memory of synfin.",
+        Host(|metrics, samples| samples.add(&[], Count(metrics.own_usage.virtual_memory)));
+    "process_open_fds" Gauge, "Number of files that synfin has open.",
+        Host(|metrics, samples| samples.add(&[], Count(metrics.own_usage.open_files)));
+    "process_max_fds" Gauge, "Maximum number of open files.",
+        Host(|metrics, samples| samples.add(&[], Count(metrics.own_usage.max_files)));
+    "process_start_time_seconds" Gauge, "When synfin was started, in seconds since 1970.",
+        Host(|metrics, samples| samples.add(&[], Number(metrics.own_usage.started)));
 };
 
 /// Collects the samples of a row.
@@ -193,9 +231,11 @@ impl RowSamples<'_> {
         for &reason in CloseReason::ALL.iter().filter(|reason| reason.phase() == outcome) {
             let labels = [("reason", reason.id()), ("class", reason.class().name())];
             let count = self.totals.counters.ended(reason);
-            match (self.role, outcome) {
-                // Nearly all of these occur only on clients.
-                (Role::Server, Phase::Handshake) => self.add_if_any(&labels, count),
+            match (self.role, outcome, reason.class()) {
+                // Nearly all of these occur only on clients, or never.
+                (Role::Server, Phase::Handshake, _) | (.., Class::Notable | Class::Unknown) => {
+                    self.add_if_any(&labels, count);
+                }
                 _ => self.add(&labels, Count(count)),
             }
         }

@@ -1,16 +1,20 @@
 //! The rows that have series of their own, and their totals.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use super::budget::{SERIES_OF_A_ROW, SERIES_OF_THE_HOST};
 use crate::{
+    findings::{Severity, diagnose},
+    host::own_usage::OwnUsage,
     tcp::{coverage::OptionalHook, group_by::By, role::Role},
     trace::{
         counters::{KERNEL_COUNTERS, add_increases},
         session::Session,
         time::Nanos,
     },
-    tracker::{Common, Counters, Events, Gauges, RowSnapshot, ScanGauges, Snapshot, Tables},
+    tracker::{
+        Common, Counters, Events, Gauges, LastMinute, RowSnapshot, ScanGauges, Snapshot, Tables,
+    },
 };
 
 /// The value of the label `port` for ports without series of their own.
@@ -23,8 +27,11 @@ const PERSISTENT: u32 = 3;
 /// Maximum number of such clients that are counted.
 const MOST_FAILING: usize = 1_000;
 
-/// The default maximum number of series.
-pub const DEFAULT_SERIES: usize = 2_000;
+/// The default maximum number of series: enough for 100 service ports, each in both roles.
+pub const DEFAULT_SERIES: usize = 20_000;
+
+/// Time between checks for findings.
+const CHECK: Nanos = 5_000_000_000;
 
 /// The exported values as of the last [`Metrics::take`].
 #[derive(Clone, Debug)]
@@ -42,7 +49,15 @@ pub struct Metrics {
     pub(in crate::metrics) tables: Tables,
     /// Age of the oldest of the last scans; `None` before the first scan.
     pub(super) scan_age: Option<Nanos>,
+    minute: LastMinute,
+    checked: Nanos,
+    /// Number of findings in the last minute.
+    pub(super) findings: BTreeMap<FindingLabels, u64>,
+    pub(super) own_usage: OwnUsage,
 }
+
+/// The severity, the most urgent first, the rule, the role and the port.
+pub(super) type FindingLabels = (Reverse<Severity>, &'static str, Role, String);
 
 /// The key of a row; without a port it is the sum of the remaining rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +77,29 @@ impl RowLabels {
 pub(super) struct Totals {
     pub(super) counters: Counters,
     pub(super) now: Now,
+    pub(super) owner: OwnerNames,
+}
+
+/// The names of the owner of a row's sockets; `None` if unknown or if there are several.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OwnerNames {
+    pub(super) owner: Option<Arc<str>>,
+    pub(super) container: Option<Arc<str>>,
+    pub(super) pod: Option<Arc<str>>,
+}
+
+impl OwnerNames {
+    /// Takes the names of the next interval, if it has an owner at all.
+    fn renew(&mut self, row: &RowSnapshot) {
+        let identity = &row.identity;
+        if identity.owner != Common::Unknown {
+            *self = Self {
+                owner: identity.owner.one().cloned(),
+                container: identity.container.one().cloned(),
+                pod: identity.pod.one().cloned(),
+            };
+        }
+    }
 }
 
 /// The gauges of a row.
@@ -102,6 +140,10 @@ impl Metrics {
             kernel_counts: [0; KERNEL_COUNTERS.len()],
             tables: Tables::default(),
             scan_age: None,
+            minute: LastMinute::default(),
+            checked: 0,
+            findings: BTreeMap::new(),
+            own_usage: OwnUsage::default(),
         }
     }
 
@@ -127,12 +169,36 @@ impl Metrics {
             let totals = self.rows.entry(own).or_default();
             totals.counters.merge(&row.stats.counters);
             totals.now.add(row);
+            totals.owner.renew(row);
         }
+        self.check(snapshot);
         self.events.add(&snapshot.events);
         add_increases(&mut self.kernel_counts, &snapshot.kernel_counts);
         self.end = snapshot.end;
         self.tables = snapshot.tables;
         self.scan_age = snapshot.scans.oldest.map(|oldest| snapshot.end.saturating_sub(oldest));
+    }
+
+    /// Records what synfin itself uses.
+    pub(crate) fn used(&mut self, usage: OwnUsage) {
+        self.own_usage = usage;
+    }
+
+    /// Checks the last minute for findings, if the last check was some time ago.
+    fn check(&mut self, snapshot: &Snapshot) {
+        self.minute.add(snapshot);
+        if snapshot.end.saturating_sub(self.checked) < CHECK {
+            return;
+        }
+        self.checked = snapshot.end;
+        self.findings.clear();
+        for finding in diagnose(&self.session, self.minute.whole()) {
+            let own = RowLabels { role: finding.role, port: finding.port };
+            let port = finding.port.filter(|_| self.rows.contains_key(&own));
+            let port = port.map_or(OTHER.to_owned(), |port| port.to_string());
+            let labels = (Reverse(finding.severity), finding.rule.id, finding.role, port);
+            *self.findings.entry(labels).or_default() += 1;
+        }
     }
 
     /// Gives rows series of their own, which they keep, because a counter must not decrease. Ports of
@@ -190,8 +256,5 @@ impl Metrics {
 }
 
 fn port(row: &RowSnapshot) -> Option<u16> {
-    match row.identity.port {
-        Common::One(port) => Some(port),
-        Common::Unknown | Common::Several(_) => None,
-    }
+    row.identity.port.one().copied()
 }

@@ -39,7 +39,7 @@ impl TracedMetrics {
 
     /// The samples, each with its full name.
     fn samples(&self) -> Vec<(String, f64)> {
-        let page = write(&self.metrics, Form::Prometheus);
+        let page = text(&self.metrics, Form::Prometheus);
         let lines = page.lines().filter(|line| !line.starts_with('#'));
         let samples = lines.map(|line| {
             let (name, value) = line.rsplit_once(' ').expect("a value");
@@ -51,6 +51,10 @@ impl TracedMetrics {
     fn sample(&self, wanted: &str) -> Option<f64> {
         self.samples().into_iter().find_map(|(name, value)| (name == wanted).then_some(value))
     }
+}
+
+fn text(metrics: &Metrics, form: Form) -> String {
+    String::from_utf8(write(metrics, form)).expect("text")
 }
 
 /// Connections to servers on this number of ports, established and closed.
@@ -92,8 +96,46 @@ fn samples_match_the_recording() {
     assert_eq!(own("handshake_duration_seconds_sum", &clean), Some(0.001_234));
     assert_eq!(own("events_total", "outcome=\"delivered\""), Some(29.0));
     assert_eq!(traced.sample("synfin_tracked_connections"), Some(2.0));
-    // No label has a name that a process or peer can choose.
-    assert!(traced.samples().iter().all(|(name, _)| name.is_ascii() && !name.contains("root")));
+    // No label has a name that a process or peer can choose, except for one series of each port.
+    let info = format!("synfin_port_info{{{api},owner=\"api\"}}");
+    assert_eq!(traced.sample(&info), Some(1.0), "{:?}", traced.samples());
+    let others: Vec<_> = traced
+        .samples()
+        .into_iter()
+        .filter(|(name, _)| !name.starts_with("synfin_port_info"))
+        .collect();
+    assert!(others.iter().all(|(name, _)| name.is_ascii() && !name.contains("api")), "{others:?}");
+}
+
+#[test]
+fn the_default_has_room_for_100_service_ports_in_both_roles() {
+    let mut traced = TracedMetrics::new(DEFAULT_SERIES, &served(1_000, 100));
+    (0..3).for_each(|_| traced.take(&refused(1_000..1_100)));
+    let rows = |role: &str| {
+        let own = format!("synfin_connections_established_total{{role=\"{role}\"");
+        traced.samples().iter().filter(|(name, _)| name.starts_with(&own)).count()
+    };
+    // And the rest of each role.
+    assert_eq!((rows("server"), rows("client")), (101, 101));
+    let of_a_server = traced
+        .samples()
+        .iter()
+        .filter(|(name, _)| name.contains("\"1000\"") && name.contains("server"))
+        .count();
+    assert!(of_a_server <= 62, "{of_a_server} series");
+    assert!(traced.samples().len() <= DEFAULT_SERIES);
+}
+
+#[test]
+fn findings_are_metrics() {
+    let traced = TracedMetrics::new(DEFAULT_SERIES, &refused([5432; 3]));
+    let found: Vec<_> = traced
+        .samples()
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("synfin_findings"))
+        .collect();
+    let refused = "synfin_findings{finding=\"connect_refused\",severity=\"critical\",role=\"client\",port=\"other\"}";
+    assert_eq!(found, [(refused.to_owned(), 1.0)]);
 }
 
 #[test]
@@ -135,16 +177,35 @@ fn a_lower_series_limit_leaves_fewer_ports() {
 fn prometheus_and_openmetrics_have_the_same_samples() {
     let traced = TracedMetrics::new(DEFAULT_SERIES, &web_server());
     let samples = |form| {
-        let page = write(&traced.metrics, form);
+        let page = text(&traced.metrics, form);
         page.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(samples(Form::Prometheus), samples(Form::OpenMetrics));
-    let open = write(&traced.metrics, Form::OpenMetrics);
+    let open = text(&traced.metrics, Form::OpenMetrics);
     assert!(
         open.contains("# TYPE synfin_connections_closed counter\n") && open.ends_with("# EOF\n")
     );
-    assert_eq!(Form::accepted("application/openmetrics-text;version=1.0.0"), Form::OpenMetrics);
-    assert_eq!(Form::accepted("text/plain"), Form::Prometheus);
+}
+
+#[test]
+fn the_client_chooses_the_format() {
+    const PROTO: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    // As Prometheus 2 and 3 ask, with and without native histograms.
+    let text = "application/openmetrics-text;version=1.0.0;q=0.75,\
+                application/openmetrics-text;version=0.0.1;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    for (accept, form) in [
+        (text.to_owned(), Form::OpenMetrics),
+        (format!("{PROTO};q=0.9,{text}"), Form::Protobuf),
+        (format!("{PROTO},{text}"), Form::Protobuf),
+        (format!("{text},{PROTO};q=0.4"), Form::OpenMetrics),
+        ("application/vnd.google.protobuf;encoding=text".into(), Form::Prometheus),
+        ("application/openmetrics-text; version=1.0.0".into(), Form::OpenMetrics),
+        ("text/plain;q=0.9, application/openmetrics-text;q=0".into(), Form::Prometheus),
+        ("text/html, */*".into(), Form::Prometheus),
+        (String::new(), Form::Prometheus),
+    ] {
+        assert_eq!(Form::accepted(&accept), form, "{accept}");
+    }
 }
 
 const ECONNREFUSED: u8 = 111;
@@ -191,6 +252,29 @@ fn counters_start_at_0() {
     assert_eq!(of("synfin_connections_closed_total", "server", "80", reset), Some(0.0));
     let refused = ",reason=\"connect_refused_rst\",class=\"abnormal\"";
     assert_eq!(of("synfin_connection_failures_total", "client", "other", refused), Some(0.0));
+}
+
+/// Alerts lead to the page that says what to do.
+#[test]
+fn every_alert_has_a_runbook_that_exists() {
+    let root = format!("{}/..", env!("CARGO_MANIFEST_DIR"));
+    let alerts =
+        std::fs::read_to_string(format!("{root}/docs/prometheus/alerts.yml")).expect("alerts");
+    let links: Vec<_> =
+        alerts.lines().filter_map(|line| line.trim().strip_prefix("runbook_url: ")).collect();
+    assert_eq!(links.len(), alerts.matches("- alert: ").count());
+    for link in links {
+        let (page, anchor) = link.trim_matches('"').split_once('#').expect("a heading");
+        let text = std::fs::read_to_string(format!("{root}/{page}"))
+            .unwrap_or_else(|error| panic!("{page}: {error}"));
+        // A label of the alert stands for any heading.
+        let heading = |line: &str| {
+            line.strip_prefix("## ").map(|title| title.to_lowercase().replace(' ', "-"))
+        };
+        let is_there =
+            anchor.contains("{{") || text.lines().filter_map(heading).any(|it| it == anchor);
+        assert!(is_there, "{link} leads nowhere");
+    }
 }
 
 /// The names in dashboards, alerts and pages.

@@ -125,7 +125,10 @@ fn semantic_convention_names_are_used() {
     assert_eq!(metric(open).unit, "{connection}");
     assert!(matches!(&metric(open).data, Data::Sum(sum) if !sum.is_monotonic));
     let server = ["network.tcp.handshake.role=server", "server.port=8080"];
-    has(open, &[&server[..], &["network.connection.state=fin_wait_1"]].concat());
+    let established = ["network.connection.state=established", "network.transport=tcp"];
+    has(open, &[&server[..], &established].concat());
+    let memory = metric("process.memory.usage");
+    assert!(memory.unit == "By" && matches!(&memory.data, Data::Sum(sum) if !sum.is_monotonic));
     // For Prometheus, a collector derives the names of the scraped metrics from these.
     let established = metric("synfin.connections_established");
     assert!(matches!(&established.data, Data::Sum(sum) if sum.is_monotonic));

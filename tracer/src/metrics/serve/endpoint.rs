@@ -94,10 +94,7 @@ impl Latest {
         };
         let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
         let form = Form::accepted(accept.unwrap_or_default());
-        let mut answer = plain(StatusCode::OK, write(&metrics, form));
-        let media_type = HeaderValue::from_static(form.media_type());
-        answer.headers_mut().insert(CONTENT_TYPE, media_type);
-        answer
+        answer(StatusCode::OK, form.media_type(), write(&metrics, form).into())
     }
 
     /// The error response if the metrics are stale.
@@ -115,10 +112,13 @@ impl Latest {
 }
 
 fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::new(Bytes::from(text)));
+    answer(status, "text/plain; charset=utf-8", text.into())
+}
+
+fn answer(status: StatusCode, media_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(body));
     *answer.status_mut() = status;
-    let media_type = HeaderValue::from_static("text/plain; charset=utf-8");
-    answer.headers_mut().insert(CONTENT_TYPE, media_type);
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     answer
 }
 

@@ -33,9 +33,13 @@ pub(crate) struct Exporter {
 }
 
 impl Exporter {
-    /// Starts the thread, which serves metrics and pushes them to the collector.
-    pub(crate) fn start(address: SocketAddr, collector: Option<Collector>) -> io::Result<Self> {
-        let listener = TcpListener::bind(address)?;
+    /// Starts the thread, which serves metrics at the first address that can be had, and pushes them to
+    /// the collector.
+    pub(crate) fn start(
+        addresses: &[SocketAddr],
+        collector: Option<Collector>,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind(addresses)?;
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let (metrics, receiver) = watch::channel(None);

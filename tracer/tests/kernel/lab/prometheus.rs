@@ -68,6 +68,17 @@ impl Prometheus {
     /// Starts everything, and waits until each host has been scraped.
     #[track_caller]
     pub(crate) fn watch(hosts: &[Host<'_>], rules: Option<&Path>) -> Self {
+        Self::start(hosts, rules, &[])
+    }
+
+    /// The same, with native histograms.
+    #[track_caller]
+    pub(crate) fn watch_native(hosts: &[Host<'_>]) -> Self {
+        Self::start(hosts, None, &["--enable-feature=native-histograms"])
+    }
+
+    #[track_caller]
+    fn start(hosts: &[Host<'_>], rules: Option<&Path>, options: &[&str]) -> Self {
         let namespace = Namespace::new();
         let (mut synfins, mut targets) = (Vec::new(), Vec::new());
         for (port, Host(name, watched)) in (FIRST_TARGET..).zip(hosts) {
@@ -98,6 +109,7 @@ impl Prometheus {
         command.arg("--config.file").arg(&file);
         command.arg("--storage.tsdb.path").arg(folder.path().join("data"));
         command.arg(format!("--web.listen-address=127.0.0.1:{PORT}")).arg("--log.level=warn");
+        command.args(options);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let process = namespace.within(|| command.spawn()).expect("Prometheus");
 

@@ -67,6 +67,8 @@ fn documented_queries_return_the_traffic_of_three_hosts() {
          and sum(synfin_connection_failures_total) == {REFUSED} \
          and sum(synfin_tracked_connections{{instance=\"batch-1\"}}) == {in_use}"
     ));
+    // Findings are checked every few seconds.
+    prometheus.wait_for("synfin_findings{finding=\"nobody_accepts\"}");
     for (title, query) in &queries {
         let found = prometheus.query(query);
         let found = Found { title, series: &found };
@@ -213,6 +215,13 @@ fn check(found: &Found<'_>) {
             let expected = [("app-1", WEB_CONNECTIONS as f64), ("web-1", 2.0)];
             let expected = expected.map(|(host, count)| (host.to_owned(), count));
             assert_eq!(found.by(&["instance"]), expected.into());
+        }
+        "What is wrong, and whose port it is" => {
+            let hangs = |series: &&Series| series.label("finding") == "nobody_accepts";
+            let hanging: Vec<_> = found.series.iter().filter(hangs).collect();
+            let [server] = hanging[..] else { panic!("{:?}", found.series) };
+            assert_eq!(server.label("port"), SLOW.to_string());
+            assert_ne!(server.label("owner"), "", "{server:?}");
         }
         "Which servers do not keep up" => {
             let port = format!("web-1 {SLOW}");

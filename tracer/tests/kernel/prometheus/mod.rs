@@ -13,7 +13,7 @@ use std::{
 };
 
 use serde_json::Value;
-use synfin::metrics::{Durations, OTHER};
+use synfin::metrics::{BOUNDS_US, OTHER, RETRANSMITTED_BOUNDS_US};
 
 use crate::{
     lab::{
@@ -73,6 +73,46 @@ fn scraped_metrics_agree_with_a_report() {
     had.check_counts();
     had.check_durations();
     had.check_events();
+    prometheus.finish();
+}
+
+#[test]
+fn native_histograms_are_scraped_where_prometheus_asks_for_them() {
+    /// The width of a bucket: eight per power of two.
+    const WIDTH: f64 = 1.091;
+    if lab::lacks_prometheus("prometheus") {
+        return;
+    }
+    let _lab = lab::enter();
+    let link = Link::new(Duration::from_millis(10), &[]);
+    let [near, far] = link.both();
+    let prometheus = Prometheus::watch_native(&[Host("web-1", &[near, far])]);
+    let ids = format!("{},{}", near.id(), far.id());
+    let other = Synfin::watch(["report", "-o", "json", "-N", &ids]);
+    let at = SocketAddr::from((Link::FAR, PORT));
+    let listener = link.far.listen(at);
+    (0..40).for_each(|_| link.near.pair_with(&listener, at).close_by_client());
+    link.wait_until_quiet();
+    let report = other.finish().report();
+    let of = |role: &str| {
+        format!(
+            "synfin_handshake_duration_seconds{{role=\"{role}\",port=\"{PORT}\",class=\"clean\"}}"
+        )
+    };
+    for role in ["server", "client"] {
+        let metric = of(role);
+        prometheus.wait_for(&format!("histogram_count({metric}) == 40"));
+        let p99 = prometheus.value(&format!("histogram_quantile(0.99, {metric})"));
+        let p99 = p99.unwrap_or_else(|| panic!("no percentile of {role}"));
+        let reported = report.row(role, PORT).count("handshake.clean.p99_us") as f64 / 1e6;
+        let ratio = p99 / reported;
+        assert!(
+            (1.0 / WIDTH..WIDTH).contains(&ratio),
+            "{role}: {p99} s, and {reported} s reported"
+        );
+    }
+    let classic = prometheus.query("synfin_handshake_duration_seconds_bucket");
+    assert!(classic.is_empty(), "native histograms replace the classic ones: {classic:?}");
     prometheus.finish();
 }
 
@@ -184,8 +224,10 @@ impl Had<'_> {
     #[track_caller]
     fn check_durations(&self) {
         let metric = "synfin_handshake_duration_seconds_bucket";
-        let bounds = || Durations::bounds().into_iter().chain([f64::INFINITY]);
-        for class in ["clean", "retransmitted"] {
+        let bounds = |us: &'static [u64]| {
+            us.iter().map(|us| *us as f64 / 1e6).chain([f64::INFINITY]).collect::<Vec<_>>()
+        };
+        for (class, us) in [("clean", BOUNDS_US), ("retransmitted", RETRANSMITTED_BOUNDS_US)] {
             let of_class = format!("{metric}{{class=\"{class}\"}}");
             self.check(&of_class, "le", |row| {
                 let buckets = row["handshake"][class]["buckets"].as_array().expect("buckets");
@@ -193,7 +235,7 @@ impl Had<'_> {
                     let within = |bucket: &&Value| count(bucket[0].clone()) <= bound * 1e6;
                     buckets.iter().filter(within).map(|bucket| count(bucket[1].clone())).sum()
                 };
-                bounds().map(|bound| (bound_label(bound), up_to(bound))).collect()
+                bounds(us).into_iter().map(|bound| (bound_label(bound), up_to(bound))).collect()
             });
         }
 
@@ -206,7 +248,7 @@ impl Had<'_> {
                 found.iter().find(|it| it.label("role") == role && it.label("port") == port);
             let shown = series.unwrap_or_else(|| panic!("no {p99} of {role} {port}")).value();
             // The bucket that contains it.
-            let above = |value: f64| bounds().find(|bound| value <= *bound);
+            let above = |value: f64| bounds(BOUNDS_US).into_iter().find(|bound| value <= *bound);
             assert_eq!(
                 above(shown),
                 above(reported / 1e6),
