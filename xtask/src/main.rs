@@ -52,7 +52,7 @@ enum Command {
     Ci,
     /// Measure synfin's overhead and limits, and write docs/performance.md
     Bench(bench::Options),
-    /// Generate the parts of README.md and docs that follow from the code
+    /// Generate the parts of docs that follow from the code
     Docs(docs::Options),
     /// Play the accuracy scenarios, and write docs/accuracy.md
     Accuracy,

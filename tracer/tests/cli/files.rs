@@ -1,5 +1,5 @@
 //! Output files for analytics engines: DuckDB, from Python's package index, reads synfin's files with
-//! the queries of docs/files.md and README.md, and gives the same totals as the report.
+//! the queries of docs/files.md and docs/guide.md, and gives the same totals as the report.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -58,7 +58,7 @@ fn queries_return_the_close_reasons_of_the_report() {
         assert_eq!(sorted(of_connections), sorted(expected.clone()), "{form}");
         assert_eq!(sorted(abnormal), sorted(abnormal_of(&expected)), "{form}");
     }
-    let shown_first = &files.duckdb(&[&in_the_readme()])[0];
+    let shown_first = &files.duckdb(&[&in_the_guide()])[0];
     let mut by_reason_and_port = BTreeMap::new();
     for row in abnormal_of(&expected) {
         let key = (row["reason"].to_string(), row["service_port"].as_u64());
@@ -565,9 +565,9 @@ fn query(name: &str) -> String {
     rest.split_once("\n```").unwrap().0.to_owned()
 }
 
-/// The query in README.md.
-fn in_the_readme() -> String {
-    let page = page("README.md");
+/// The query in docs/guide.md.
+fn in_the_guide() -> String {
+    let page = page("docs/guide.md");
     let (_, rest) = page.split_once("# duckdb -c \"").expect("a line for DuckDB");
     rest.split_once("\"\n").unwrap().0.to_owned()
 }

@@ -281,7 +281,7 @@ fn every_alert_has_a_runbook_that_exists() {
 #[test]
 fn every_metric_named_in_docs_exists() {
     const FILES: [&str; 5] = [
-        "README.md",
+        "docs/guide.md",
         "docs/metrics.md",
         "docs/grafana/synfin.json",
         "docs/prometheus/alerts.yml",

@@ -94,7 +94,7 @@ fn a_reset_connection_is_shown_step_by_step() {
     screen.end();
 }
 
-/// The pictures in README.md, which `cargo xtask docs --pictures` writes.
+/// The pictures in README.md and docs/guide.md, which `cargo xtask docs --pictures` writes.
 #[test]
 fn pictures_are_drawn_of_real_traffic() {
     const SIZE: (u16, u16) = (100, 26);

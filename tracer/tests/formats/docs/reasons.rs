@@ -5,10 +5,11 @@ use synfin::tcp::close_reason::{Class, CloseReason, Phase};
 use super::markdown::{GENERATED, code, table};
 
 /// One line per reason.
-pub(crate) fn in_brief() -> String {
+fn in_brief() -> String {
     let rows = CloseReason::ALL.iter().map(|reason| {
         let info = reason.info();
-        vec![code(info.id), info.class.name().into(), info.meaning.into()]
+        let link = format!("[{}](#{})", code(info.id), info.id);
+        vec![link, info.class.name().into(), info.meaning.into()]
     });
     table(&["id", "class", "what happened"], rows)
 }
@@ -22,6 +23,7 @@ pub(crate) fn page() -> String {
     );
     let classes = Class::ALL.map(|class| vec![code(class.name()), class.meaning().into()]);
     page += &table(&["class", "meaning"], classes);
+    page += &format!("\n## All reasons\n\n{}", in_brief());
     for outcome in [Phase::Handshake, Phase::Established] {
         page += &format!("\n## `{}`: {}\n", outcome.sum(), outcome.meaning());
         let infos = CloseReason::ALL.iter().map(|reason| reason.info());
