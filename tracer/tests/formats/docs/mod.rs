@@ -5,6 +5,7 @@ mod columns;
 mod commands;
 
 mod findings;
+mod links;
 mod markdown;
 mod metrics;
 mod reasons;
