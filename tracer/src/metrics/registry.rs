@@ -7,6 +7,7 @@ use super::{
     Kind::{Counter, Gauge, Histogram},
     Metric, Metrics, OTHER, RETRANSMITTED_BOUNDS_US, Samples,
     Value::{Count, Durations as Took, Number},
+    budget::MOST_FINDINGS,
     series::{OwnerNames, Totals},
 };
 use synfin_common::state::TcpState;
@@ -21,9 +22,6 @@ use crate::{
     },
     trace::counters::KERNEL_COUNTERS,
 };
-
-/// Maximum number of samples of findings, the most urgent first.
-pub(super) const MOST_FINDINGS: usize = 50;
 
 macro_rules! metrics {
     ($($name:literal $kind:ident, $help:literal, $collect:expr;)*) => {

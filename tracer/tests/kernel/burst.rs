@@ -182,7 +182,7 @@ fn is_end(socket: &Sock, role: &str, port: u16) -> bool {
 #[test]
 fn continuous_scans_neither_adopt_nor_lose_connections() {
     const PORT: u16 = 7221;
-    let connections = lab::scaled(40_000, 4_000) as u64;
+    let connections = lab::scaled(40_000, 10_000) as u64;
     let _lab = lab::enter_alone();
     let namespace = Namespace::new();
     let (_folder, recording) = lab::recording_file();
