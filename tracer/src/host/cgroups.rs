@@ -109,14 +109,20 @@ impl Hierarchy {
             bail!("there is no cgroup {} below {}", below.display(), self.mount.display());
         };
         // In another cgroup namespace, the visible root and its depth differ from the kernel's.
-        let is_whole = fs::metadata("/proc/self/ns/cgroup")
-            .is_ok_and(|namespace| namespace.ino() == FIRST_CGROUP_NAMESPACE);
+        let is_whole = in_initial_namespace();
         let level = u32::try_from(below.components().count())?;
         Ok(Cgroup {
             path: below.to_string_lossy().trim_end_matches('/').to_owned(),
             kernel: is_whole.then_some(KernelCgroup { id: metadata.ino(), level }),
         })
     }
+}
+
+/// Whether this process is in the initial cgroup namespace. In another one, cgroups of other containers
+/// have no path.
+pub(crate) fn in_initial_namespace() -> bool {
+    fs::metadata("/proc/self/ns/cgroup")
+        .is_ok_and(|namespace| namespace.ino() == FIRST_CGROUP_NAMESPACE)
 }
 
 /// Mount point of the first file system of type `cgroup2` that is mounted from its root.

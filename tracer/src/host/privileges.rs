@@ -22,7 +22,7 @@ const RELEASE: &str = "/proc/sys/kernel/osrelease";
 /// The file that contains the lockdown mode.
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 
-const RUN_AS_ROOT: &str = "run synfin as root (sudo), or grant the program `setcap cap_bpf,cap_perfmon,cap_sys_admin,cap_sys_ptrace+ep`";
+const RUN_AS_ROOT: &str = "run synfin as root (sudo), or grant the program `setcap cap_bpf,cap_perfmon,cap_sys_admin,cap_sys_ptrace,cap_dac_read_search+ep`";
 
 /// Major and minor version of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,6 +80,12 @@ pub static SYS_PTRACE: Capability = Capability {
     name: "CAP_SYS_PTRACE",
     bit: 19,
     impact: "network namespaces used only by processes of other users or with more privileges are not found, and so not scanned",
+};
+/// Required to find a cgroup's path by its id (open_by_handle_at).
+pub static DAC_READ_SEARCH: Capability = Capability {
+    name: "CAP_DAC_READ_SEARCH",
+    bit: 2,
+    impact: "the names of cgroups are unknown, and so those of containers and pods",
 };
 
 /// The kernel's lockdown mode, which restricts even root.
@@ -164,7 +170,7 @@ impl Facts {
     /// Tells the user how to obtain a missing privilege.
     pub fn remedy_for_rights(&self) -> String {
         if self.root {
-            "in a container, start it with --privileged or --cap-add=BPF,PERFMON,SYS_ADMIN,SYS_PTRACE; in a systemd unit, add them to CapabilityBoundingSet= and AmbientCapabilities=".to_owned()
+            "in a container, start it with --privileged or --cap-add=BPF,PERFMON,SYS_ADMIN,SYS_PTRACE,DAC_READ_SEARCH; in a systemd unit, add them to CapabilityBoundingSet= and AmbientCapabilities=".to_owned()
         } else {
             RUN_AS_ROOT.to_owned()
         }

@@ -162,6 +162,18 @@ fn a_limited_scan_is_a_note() {
 }
 
 #[test]
+fn names_of_containers_need_a_capability() {
+    let _lab = lab::enter();
+    let broken = Broken::not().without_capabilities(&["dac_read_search"]);
+    let found = broken.run(&["doctor", "--for", "0.1", "-o", "json"]);
+    assert_eq!(found.code, 0, "{}", found.stdout);
+    let right = &parse(&found.stdout);
+    let right = check(right, "cap_dac_read_search");
+    assert_eq!(right["status"], "note");
+    assert!(right["impact"].as_str().is_some_and(|text| text.contains("containers")), "{right}");
+}
+
+#[test]
 fn causes_of_failed_checks_are_named() {
     let _lab = lab::enter();
     let doctor = |broken: Broken| {

@@ -5,12 +5,12 @@ use std::{fs, path::Path};
 use super::check::Check;
 use crate::{
     host::{
-        mounts,
+        cgroups, mounts,
         namespaces::{self, Listing},
         pid_namespace,
         privileges::{
-            self, BPF, Capability, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON, SYS_ADMIN,
-            SYS_PTRACE,
+            self, BPF, Capability, DAC_READ_SEARCH, Facts, Lockdown, NO_MEMLOCK, OLDEST, PERFMON,
+            SYS_ADMIN, SYS_PTRACE,
         },
     },
     kernel::{PREEMPTED, describe_types},
@@ -23,7 +23,9 @@ use crate::{
 pub(super) fn before_attaching(facts: &Facts, types: Option<&Path>) -> Vec<Check> {
     let mut checks = vec![kernel(facts), btf(types)];
     checks.extend([&BPF, &PERFMON].map(|right| capability(right, facts, true)));
-    checks.extend([&SYS_ADMIN, &SYS_PTRACE].map(|right| capability(right, facts, false)));
+    checks.extend(
+        [&SYS_ADMIN, &SYS_PTRACE, &DAC_READ_SEARCH].map(|right| capability(right, facts, false)),
+    );
     checks.extend([lockdown(facts), memlock(facts)]);
     checks
 }
@@ -35,7 +37,7 @@ pub(super) fn for_details() -> Vec<Check> {
     let clock = fs::read_to_string(CLOCK_SOURCE).ok();
     vec![
         reachable_namespaces(&namespaces::list(&[])),
-        cgroup(mounted("cgroup2")),
+        cgroup(mounted("cgroup2"), cgroups::in_initial_namespace()),
         processes(pid_namespace::is_initial()),
         tracefs(mounted("tracefs"), privileges::preempts_hooks()),
         clock_source(clock.as_deref().map(str::trim)),
@@ -126,11 +128,17 @@ fn reachable_namespaces(listing: &Listing) -> Check {
         .remedy("run with CAP_SYS_ADMIN and CAP_SYS_PTRACE, in the initial user namespace")
 }
 
-fn cgroup(mount: Option<String>) -> Check {
+fn cgroup(mount: Option<String>, is_initial_namespace: bool) -> Check {
+    const IMPACT: &str = "the names of containers are unknown";
     match mount {
-        Some(path) => Check::ok("cgroup", format!("cgroup v2 is mounted at {path}")),
+        Some(path) if is_initial_namespace => {
+            Check::ok("cgroup", format!("cgroup v2 is mounted at {path}"))
+        }
+        Some(_) => Check::note("cgroup", "this process has a cgroup namespace of its own")
+            .impact(IMPACT)
+            .remedy("start the container with the host's cgroup namespace (--cgroupns=host, --privileged)"),
         None => Check::note("cgroup", "cgroup v2 is not mounted")
-            .impact("the names of containers are unknown")
+            .impact(IMPACT)
             .remedy("mount -t cgroup2 none /sys/fs/cgroup (in a container: mount the host's)"),
     }
 }
@@ -198,7 +206,8 @@ mod tests {
     #[test]
     fn optional_features_are_never_missing() {
         let checks = [
-            cgroup(None),
+            cgroup(None, true),
+            cgroup(Some("/sys/fs/cgroup".into()), false),
             processes(Some(false)),
             tracefs(None, false),
             tracefs(None, true),
@@ -206,7 +215,7 @@ mod tests {
         ];
         assert_eq!(
             checks.map(|check| check.status),
-            [Status::Note, Status::Note, Status::Ok, Status::Note, Status::Note]
+            [Status::Note, Status::Note, Status::Note, Status::Ok, Status::Note, Status::Note]
         );
     }
 }
