@@ -315,9 +315,11 @@ pub struct Closing {
     pub segments_out: u32,
     /// `data_segs_in`: segments with data received.
     pub segments_in: u32,
-    /// Milliseconds in which the peer's receive window held up sending (`TCP_CHRONO_RWND_LIMITED`).
+    /// Milliseconds in which the peer's receive window held up sending (`TCP_CHRONO_RWND_LIMITED`);
+    /// [`u32::MAX`] if unknown.
     pub window_limited_ms: u32,
-    /// Milliseconds in which the send buffer held up sending (`TCP_CHRONO_SNDBUF_LIMITED`).
+    /// Milliseconds in which the send buffer held up sending (`TCP_CHRONO_SNDBUF_LIMITED`);
+    /// [`u32::MAX`] if unknown.
     pub buffer_limited_ms: u32,
 }
 

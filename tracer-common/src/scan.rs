@@ -72,10 +72,11 @@ pub struct ScanSocket {
     pub port_range: u32,
     /// As [`Closing::min_rtt_us`](crate::event::Closing::min_rtt_us).
     pub min_rtt_us: u32,
-    /// `total_retrans`: segments retransmitted.
+    /// `total_retrans`: segments retransmitted; [`u32::MAX`] if this, the bytes and `segments_out` were
+    /// not recorded.
     pub total_retransmits: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// As [`Closing::segments_out`](crate::event::Closing::segments_out).
+    pub segments_out: u32,
 }
 
 /// A connection in TIME_WAIT, or an orphan in FIN_WAIT2, which the kernel keeps in the same table.

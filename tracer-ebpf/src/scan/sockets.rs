@@ -98,6 +98,7 @@ fn write_full(seq: *mut seq_file, sock: *const c_void) {
     record.port_range = sock.port_range();
     record.min_rtt_us = sock.min_rtt_us();
     record.total_retransmits = sock.total_retransmits();
+    record.segments_out = sock.segments_out();
     write(seq, &record);
 }
 

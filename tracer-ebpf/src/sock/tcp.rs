@@ -392,12 +392,13 @@ impl TcpSock {
     }
 
     /// Milliseconds in which the peer's window, and in which the send buffer, held up sending
-    /// (`net/ipv4/tcp.c:tcp_get_info_chrono_stats`). Not inlined, as it is seldom needed.
+    /// (`net/ipv4/tcp.c:tcp_get_info_chrono_stats`); [`u32::MAX`] each if the kernel's BTF does not
+    /// contain the field. Not inlined, as it is seldom needed.
     #[inline(never)]
     pub fn limited_ms(self) -> u64 {
         let offset = global!(offsets.chrono_stat);
         if offset == ABSENT {
-            return 0;
+            return u64::MAX;
         }
         // SAFETY: the verifier checks it, as in `field!`.
         let stat = |index: u16| unsafe { load::<u32>(self.0, offset + 4 * index) };

@@ -18,7 +18,7 @@ use crate::trace::{
     },
     ids::{Comm, ListenerId, MptcpId},
     recording::Frame,
-    scan::{ScannedSocket, ScannedTimeWait, SocketHolders},
+    scan::{ScannedSocket, ScannedTimeWait, SocketHolders, Transfer},
     wire::{self, Addresses, Record, ScanRecord},
 };
 
@@ -113,10 +113,12 @@ fn event(record: &Record, take: &mut impl FnMut(Input)) -> Option<()> {
                 bytes_acked: closing.bytes_acked,
                 bytes_received: closing.bytes_received,
                 unread: closing.unread,
-                idle_ms: known_ms(closing.idle_ms),
+                idle_ms: known(closing.idle_ms),
                 drops: closing.drops,
                 segments_sent: closing.segments_out,
-                min_rtt_us: (closing.min_rtt_us != u32::MAX).then_some(closing.min_rtt_us),
+                min_rtt_us: known(closing.min_rtt_us),
+                window_limited_ms: known(closing.window_limited_ms),
+                buffer_limited_ms: known(closing.buffer_limited_ms),
             };
             let details = Details { closing: Some(details), ..Details::default() };
             return transition(&closing.step, *addresses, details, take);
@@ -237,12 +239,19 @@ fn socket(record: &wire::ScanSocket) -> Option<Input> {
         rtt_us: record.rtt_us,
         accept_queue: AcceptQueue { depth: record.accept_queue, limit: record.accept_limit },
         drops: record.drops,
-        idle_ms: known_ms(record.idle_ms),
+        idle_ms: known(record.idle_ms),
         cgroup: record.cgroup,
         mptcp: MptcpId::new(record.mptcp),
-        data_received_ms: known_ms(record.data_received_ms),
-        data_sent_ms: known_ms(record.data_sent_ms),
+        data_received_ms: known(record.data_received_ms),
+        data_sent_ms: known(record.data_sent_ms),
         port_range: port_range(record.port_range),
+        min_rtt_us: known(record.min_rtt_us),
+        transfer: known(record.total_retransmits).map(|total_retransmits| Transfer {
+            total_retransmits,
+            segments_sent: record.segments_out,
+            bytes_acked: record.bytes_acked,
+            bytes_received: record.bytes_received,
+        }),
     }))
 }
 
@@ -275,6 +284,7 @@ fn port_range(range: u32) -> Option<(u16, u16)> {
     (range != 0).then_some((range as u16, (range >> 16) as u16))
 }
 
-fn known_ms(ms: u32) -> Option<u32> {
-    (ms != u32::MAX).then_some(ms)
+/// A value that is [`u32::MAX`] if it is unknown.
+fn known(value: u32) -> Option<u32> {
+    (value != u32::MAX).then_some(value)
 }

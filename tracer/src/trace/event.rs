@@ -245,6 +245,10 @@ pub struct Closing {
     /// Segments with data that were sent, again or for the first time (`data_segs_out`); 0 also if that
     /// was not recorded.
     pub segments_sent: u32,
+    /// Milliseconds in which the peer's receive window held up sending; `None` if unknown.
+    pub window_limited_ms: Option<u32>,
+    /// Milliseconds in which the send buffer held up sending; `None` if unknown.
+    pub buffer_limited_ms: Option<u32>,
 }
 
 /// An endpoint from 16 bytes of IPv6, or 4 bytes of IPv4 and zeros. IPv4-mapped addresses become

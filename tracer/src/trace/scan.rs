@@ -140,6 +140,23 @@ pub struct ScannedSocket {
     /// The lowest and the highest port that connect() may choose, if the socket has a range of its own
     /// (`IP_LOCAL_PORT_RANGE`).
     pub port_range: Option<(u16, u16)>,
+    /// The smallest recent round-trip time in microseconds; `None` if none was measured or recorded.
+    pub min_rtt_us: Option<u32>,
+    /// What it has transferred; `None` if that was not recorded.
+    pub transfer: Option<Transfer>,
+}
+
+/// What a socket has sent and received so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transfer {
+    /// Segments retransmitted, SYNs included (`total_retrans`).
+    pub total_retransmits: u32,
+    /// Segments with data that were sent, again or for the first time (`data_segs_out`).
+    pub segments_sent: u32,
+    /// Sequence space that the peer acknowledged; SYN and FIN count one each (`bytes_acked`).
+    pub bytes_acked: u64,
+    /// Sequence space received; a FIN counts one (`bytes_received`).
+    pub bytes_received: u64,
 }
 
 /// A socket in TIME_WAIT that a scan found.

@@ -111,6 +111,8 @@ fn event(record: &[u8], converted: &mut Vec<u8>) {
                     idle_ms,
                     drops,
                     min_rtt_us: u32::MAX,
+                    window_limited_ms: u32::MAX,
+                    buffer_limited_ms: u32::MAX,
                     ..Closing::default()
                 };
                 return append(closing.as_bytes(), addresses, converted);
@@ -174,6 +176,7 @@ impl ScanSocket2 {
             data_received_ms: u32::MAX,
             data_sent_ms: u32::MAX,
             min_rtt_us: u32::MAX,
+            total_retransmits: u32::MAX,
             ..ScanSocket::default()
         }
     }

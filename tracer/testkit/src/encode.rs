@@ -98,6 +98,8 @@ fn record(input: &Input) -> Vec<u8> {
             drops: closing.drops,
             min_rtt_us: closing.min_rtt_us.unwrap_or(u32::MAX),
             segments_out: closing.segments_sent,
+            window_limited_ms: closing.window_limited_ms.unwrap_or(u32::MAX),
+            buffer_limited_ms: closing.buffer_limited_ms.unwrap_or(u32::MAX),
             ..Default::default()
         }
         .as_bytes()
@@ -176,32 +178,39 @@ fn found(input: &Input) -> Vec<u8> {
         Some(false) => 0,
     };
     match input {
-        Input::ScannedSocket(socket) => scan::ScanSocket {
-            kind: scan::KIND_SOCKET,
-            state: socket.state.number(),
-            fastreuse: fastreuse(socket.port_by_connect),
-            retransmits: socket.retransmits,
-            flags: socket.flags,
-            time: socket.time,
-            sock: socket.sock,
-            local_port: socket.local.port(),
-            remote_port: socket.remote.port(),
-            rtt_us: socket.rtt_us,
-            local_addr: address_bytes(socket.local),
-            remote_addr: address_bytes(socket.remote),
-            accept_queue: socket.accept_queue.depth,
-            accept_limit: socket.accept_queue.limit,
-            drops: socket.drops,
-            idle_ms: socket.idle_ms.unwrap_or(u32::MAX),
-            cgroup: socket.cgroup,
-            mptcp: socket.mptcp.map_or(0, MptcpId::get),
-            data_received_ms: socket.data_received_ms.unwrap_or(u32::MAX),
-            data_sent_ms: socket.data_sent_ms.unwrap_or(u32::MAX),
-            port_range: port_range(socket.port_range),
-            ..Default::default()
+        Input::ScannedSocket(socket) => {
+            let transfer = socket.transfer.unwrap_or_default();
+            scan::ScanSocket {
+                kind: scan::KIND_SOCKET,
+                state: socket.state.number(),
+                fastreuse: fastreuse(socket.port_by_connect),
+                retransmits: socket.retransmits,
+                flags: socket.flags,
+                time: socket.time,
+                sock: socket.sock,
+                local_port: socket.local.port(),
+                remote_port: socket.remote.port(),
+                rtt_us: socket.rtt_us,
+                local_addr: address_bytes(socket.local),
+                remote_addr: address_bytes(socket.remote),
+                accept_queue: socket.accept_queue.depth,
+                accept_limit: socket.accept_queue.limit,
+                drops: socket.drops,
+                idle_ms: socket.idle_ms.unwrap_or(u32::MAX),
+                cgroup: socket.cgroup,
+                mptcp: socket.mptcp.map_or(0, MptcpId::get),
+                bytes_acked: transfer.bytes_acked,
+                bytes_received: transfer.bytes_received,
+                data_received_ms: socket.data_received_ms.unwrap_or(u32::MAX),
+                data_sent_ms: socket.data_sent_ms.unwrap_or(u32::MAX),
+                port_range: port_range(socket.port_range),
+                min_rtt_us: socket.min_rtt_us.unwrap_or(u32::MAX),
+                total_retransmits: socket.transfer.map_or(u32::MAX, |it| it.total_retransmits),
+                segments_out: transfer.segments_sent,
+            }
+            .as_bytes()
+            .to_vec()
         }
-        .as_bytes()
-        .to_vec(),
         Input::ScannedTimeWait(time_wait) => scan::ScanTimeWait {
             kind: scan::KIND_TIME_WAIT,
             substate: if time_wait.fin_wait2 { TcpState::FinWait2 } else { TcpState::TimeWait }

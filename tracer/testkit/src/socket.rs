@@ -164,6 +164,8 @@ impl Socket {
             data_received_ms: None,
             data_sent_ms: None,
             port_range: None,
+            min_rtt_us: None,
+            transfer: None,
         }
     }
 }

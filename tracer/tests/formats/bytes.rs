@@ -21,7 +21,7 @@ use synfin::{
         recording::{Frame, MAGIC, Reader, RecordingError},
         scan::{
             EphemeralPorts, NamespaceList, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait,
-            TimeWaitReuse,
+            TimeWaitReuse, Transfer,
         },
         session::Session,
         time::ClockAnchor,
@@ -222,10 +222,10 @@ fn details() -> impl Strategy<Value = (Option<Opening>, Option<Closing>, Option<
             (Some(opening), None, MptcpId::new(mptcp))
         },
     );
-    let times = (milliseconds(), milliseconds());
+    let times = [(); 4].map(|()| milliseconds());
     let closing = (any::<(u64, u64)>(), any::<(u32, u32, u32)>(), times).prop_map(
         |((bytes_acked, bytes_received), (unread, drops, segments_sent), times)| {
-            let (idle_ms, min_rtt_us) = times;
+            let [idle_ms, min_rtt_us, window_limited_ms, buffer_limited_ms] = times;
             let closing = Closing {
                 bytes_acked,
                 bytes_received,
@@ -234,6 +234,8 @@ fn details() -> impl Strategy<Value = (Option<Opening>, Option<Closing>, Option<
                 drops,
                 min_rtt_us,
                 segments_sent,
+                window_limited_ms,
+                buffer_limited_ms,
             };
             (None, Some(closing), None)
         },
@@ -311,11 +313,21 @@ fn found_by_scan() -> impl Strategy<Value = Input> {
     let what = (any::<(u64, u64, u64)>(), state(), endpoints(), any::<Option<bool>>());
     let figures = (any::<[u32; 4]>(), any::<(u8, u32)>(), milliseconds());
     let more = (any::<u64>(), milliseconds(), milliseconds(), port_range());
-    let socket = (what, figures, more).prop_map(
+    let transfer = (milliseconds(), any::<(u32, u64, u64)>()).prop_map(|(again, counts)| {
+        let (segments_sent, bytes_acked, bytes_received) = counts;
+        again.map(|total_retransmits| Transfer {
+            total_retransmits,
+            segments_sent,
+            bytes_acked,
+            bytes_received,
+        })
+    });
+    let socket = (what, figures, more, (milliseconds(), transfer)).prop_map(
         |(
             ((time, sock, cgroup), state, (local, remote), port_by_connect),
             ([rtt_us, waiting, limit, drops], (retransmits, bits), idle_ms),
             (mptcp, data_received_ms, data_sent_ms, port_range),
+            (min_rtt_us, transfer),
         )| {
             Input::ScannedSocket(ScannedSocket {
                 time,
@@ -335,6 +347,8 @@ fn found_by_scan() -> impl Strategy<Value = Input> {
                 data_received_ms,
                 data_sent_ms,
                 port_range,
+                min_rtt_us,
+                transfer,
             })
         },
     );

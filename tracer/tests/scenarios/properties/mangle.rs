@@ -13,7 +13,7 @@ use synfin::trace::{
     ids::{MptcpId, NetnsId, SockId},
     scan::{
         EphemeralPorts, NamespaceList, ScanBegin, ScanEnd, ScannedSocket, ScannedTimeWait,
-        SocketHolder, TimeWaitReuse,
+        SocketHolder, TimeWaitReuse, Transfer,
     },
     time::Nanos,
 };
@@ -302,6 +302,7 @@ fn transition() -> impl Strategy<Value = Transition> {
             unread,
             idle_ms,
             drops: unread,
+            segments_sent: unread,
             ..Closing::default()
         },
     );
@@ -369,6 +370,13 @@ fn scanned_socket() -> impl Strategy<Value = ScannedSocket> {
             data_received_ms: Some(waiting),
             data_sent_ms: Some(u32::MAX - 1),
             port_range: None,
+            min_rtt_us: None,
+            transfer: Some(Transfer {
+                total_retransmits: waiting,
+                segments_sent: limit,
+                bytes_acked: waiting.into(),
+                bytes_received: limit.into(),
+            }),
         },
     )
 }
