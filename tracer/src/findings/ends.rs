@@ -14,7 +14,7 @@ use crate::{
         close_reason::{Class, CloseReason, Phase},
         role::Role,
     },
-    tracker::{IDLE_ENDS, LONG},
+    tracker::{IDLE_ENDS, LONG, Segments},
 };
 
 /// Ends by a timeout: the peer or the path is down.
@@ -62,24 +62,31 @@ pub(super) fn connections_stalled(case: &Case<'_>) -> Option<Evidence> {
 }
 
 pub(super) fn path_loses(case: &Case<'_>) -> Option<Evidence> {
-    let counters = case.counters();
-    let (count, again, all) =
-        (counters.retransmitting, counters.segments_retransmitted, counters.segments_sent);
+    let (counters, open) = (case.counters(), case.stats().gauges.open);
+    let Segments { sent, retransmitted } = counters.segments;
+    let (ended, living) = (counters.retransmitting, case.row.retransmitting());
+    let count = ended + living;
+    let is_pattern = count.min(retransmitted) >= LEAST && pct(retransmitted, sent) >= LOST_PCT;
     let more = [connections_time_out, idle_dropped, connections_stalled];
-    if count < LEAST || pct(again, all) < LOST_PCT || more.iter().any(|check| check(case).is_some())
-    {
+    if !is_pattern || more.iter().any(|check| check(case).is_some()) {
         return None;
     }
-    let rtt = counters.rtt.quantile(0.5).map(Duration::from_micros).map(span);
+    let mut rtts = counters.rtt.clone();
+    rtts.merge(&case.stats().scanned.rtt);
+    let rtt = rtts.quantile(0.5).map(Duration::from_micros).map(span);
     let rtt =
         rtt.map_or_else(String::new, |rtt| format!("; half of the round trips took {rtt} or less"));
+    let by = [(ended, counters.closed(), "that ended"), (living, open, "that are open")];
+    let by = by.into_iter().filter(|(part, ..)| *part > 0);
+    let by = by.map(|(part, all, which)| format!("{part} of {all} connections {which}"));
     let seen = format!(
-        "{again} of {all} segments were retransmitted ({}), by {count} of {} connections that ended{rtt}",
-        percent(again, all),
-        counters.closed()
+        "{retransmitted} of {sent} segments were retransmitted ({}), by {}{rtt}",
+        percent(retransmitted, sent),
+        by.collect::<Vec<_>>().join(" and ")
     );
+    let look = if living > ended { Look::Open(None) } else { Look::Ending };
     let advice = "find where packets are lost (`mtr`, drops of devices and queues: `ip -s link`, `tc -s qdisc`), on both ends";
-    Some(Evidence::new(count, seen, advice).look_at(Look::Ending).capture(Capture::All))
+    Some(Evidence::new(count, seen, advice).look_at(look).capture(Capture::All))
 }
 
 pub(super) fn connections_time_out(case: &Case<'_>) -> Option<Evidence> {

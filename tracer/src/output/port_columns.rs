@@ -161,6 +161,8 @@ pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
         |p| Value::Int(p.row.stats.counters.adopted);
     "open_start" "" Count("connections"), Data, "Open connections at the start of the interval.",
         |p| Value::Int(p.row.stats.gauges_at_start.open);
+    "preexisting" "OLD" Count("connections"), Wide(Right(5)), "Those of `open` that are older than the trace, or were restored by a checkpoint (TCP_REPAIR): they have no handshake, and their ages are lower bounds.",
+        |p| Value::Int(p.row.stats.gauges.preexisting);
     "states" "" Counts(SOCKET_STATES), Data, "Open connections by state at the end of the interval.",
         |p| Value::Counts(living_states().map(|state| (state.name(), p.row.stats.gauges.state(state))).collect());
     "closed" "CLOSED" Count("connections"), Wide(Right(6)), "Established connections that ended.",
@@ -223,12 +225,18 @@ pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
         |p| quantile(&p.row.stats.counters.rtt, 0.5);
     "rtt.p99_us" "RTT99" Micros or null, Wide(Right(7)), "99th percentile of the same.",
         |p| quantile(&p.row.stats.counters.rtt, 0.99);
-    "segments.retransmitted_pct" "RETR%" Float("percent") or null, Wide(Right(5)), "Share of the segments with data that ended connections had sent which were retransmissions.",
-        |p| share(p.row.stats.counters.segments_retransmitted, p.row.stats.counters.segments_sent);
-    "segments.sent" "" Count("segments"), Data, "Segments with data that ended connections had sent, retransmissions included.",
-        |p| Value::Int(p.row.stats.counters.segments_sent);
-    "segments.retransmitted" "" Count("segments"), Data, "Segments that ended connections had retransmitted.",
-        |p| Value::Int(p.row.stats.counters.segments_retransmitted);
+    "rtt.open_p50_us" "ORTT50" Micros or null, Wide(Right(7)), "Median of the smoothed round-trip times of open connections, at the last scan.",
+        |p| quantile(&p.row.stats.scanned.rtt, 0.5);
+    "rtt.open_p99_us" "ORTT99" Micros or null, Wide(Right(7)), "99th percentile of the same.",
+        |p| quantile(&p.row.stats.scanned.rtt, 0.99);
+    "retransmitting_pct" "OPRTR%" Float("percent") or null, Wide(Right(6)), "Share of the open connections that have retransmitted data since they began, at the last scan.",
+        |p| share(p.row.retransmitting(), p.row.stats.gauges.open);
+    "segments.retransmitted_pct" "RETR%" Float("percent") or null, Wide(Right(5)), "Share of segments.sent which were retransmissions.",
+        |p| share(p.row.stats.counters.segments.retransmitted, p.row.stats.counters.segments.sent);
+    "segments.sent" "" Count("segments"), Data, "Segments with data that connections sent while they were watched, retransmissions included. Scans show those of open connections, so they count at the next scan.",
+        |p| Value::Int(p.row.stats.counters.segments.sent);
+    "segments.retransmitted" "" Count("segments"), Data, "Those of them that were retransmissions.",
+        |p| Value::Int(p.row.stats.counters.segments.retransmitted);
     "bytes_sent" "" Count("bytes"), Data, "Payload bytes that peers acknowledged, of ended connections.",
         |p| Value::Int(p.row.stats.counters.bytes_sent);
     "bytes_received" "" Count("bytes"), Data, "Payload bytes received, of ended connections.",

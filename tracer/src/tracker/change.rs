@@ -64,6 +64,10 @@ pub struct Closed {
     pub bytes_sent: Option<u64>,
     /// Payload bytes received; `None` if unknown.
     pub bytes_received: Option<u64>,
+    /// Microseconds in which the peer's receive window held up sending; `None` if unknown.
+    pub window_limited_us: Option<u64>,
+    /// Microseconds in which the send buffer held up sending; `None` if unknown.
+    pub buffer_limited_us: Option<u64>,
 }
 
 /// A change of a socket.

@@ -302,6 +302,7 @@ impl Connection {
             let handshake = handshake(self);
             row.gauges.pending -= 1;
             row.gauges.open += 1;
+            row.gauges.preexisting += u64::from(self.is_preexisting());
             row.counters.established += 1;
             row.counters.handshake(&handshake);
             self.flags.set_is_established(true);
@@ -361,6 +362,11 @@ impl Connection {
             self.flags.set_found_by_running_scan(false);
         }
         is_found
+    }
+
+    /// Whether it is older than the trace.
+    pub fn is_preexisting(&self) -> bool {
+        self.origin == Origin::Preexisting
     }
 
     /// Whether the first transition was not observed, so that the age is a lower bound.

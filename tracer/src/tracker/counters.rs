@@ -6,7 +6,7 @@ use synfin_common::{
     state::TcpState,
 };
 
-use super::{histogram::LatencyHistogram, listener_drops::DropCauses};
+use super::{histogram::LatencyHistogram, listener_drops::DropCauses, segments::Segments};
 use crate::{
     tcp::{
         close_reason::{CloseReason, Phase},
@@ -66,11 +66,10 @@ pub struct Counters {
     pub idle_cut: LatencyHistogram,
     /// Smoothed round-trip times of established connections when they closed, microseconds.
     pub rtt: LatencyHistogram,
-    /// Segments with data that connections had sent when they closed.
-    pub segments_sent: u64,
-    /// Segments that they had retransmitted.
-    pub segments_retransmitted: u64,
-    /// Number of closed connections that had retransmitted any.
+    /// Segments with data that connections have sent while they were watched, until they closed or the
+    /// last scan found them.
+    pub segments: Segments,
+    /// Number of closed connections that had retransmitted data.
     pub retransmitting: u64,
     /// Length of the accept queue that each new connection found on its listener.
     pub accept_depth: LatencyHistogram,
@@ -267,8 +266,7 @@ impl Counters {
             cancelled_late,
             idle_cut,
             rtt,
-            segments_sent,
-            segments_retransmitted,
+            segments,
             retransmitting,
             accept_depth,
             accept_wait,
@@ -306,13 +304,8 @@ impl Counters {
         *cancelled_late += other.cancelled_late;
         idle_cut.merge(&other.idle_cut);
         rtt.merge(&other.rtt);
-        for (sum, count) in [
-            (segments_sent, other.segments_sent),
-            (segments_retransmitted, other.segments_retransmitted),
-            (retransmitting, other.retransmitting),
-        ] {
-            *sum = sum.saturating_add(count);
-        }
+        *segments += other.segments;
+        *retransmitting += other.retransmitting;
         accept_depth.merge(&other.accept_depth);
         accept_wait.merge(&other.accept_wait);
         accept_wait_at_least.merge(&other.accept_wait_at_least);

@@ -2,6 +2,8 @@
 
 use synfin_common::state::TcpState;
 
+use super::{histogram::LatencyHistogram, segments::Segments};
+
 /// The number of open connections of a row at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gauges {
@@ -11,6 +13,8 @@ pub struct Gauges {
     pub pending: u64,
     /// Connections that are established or closing.
     pub open: u64,
+    /// Those of them that are older than the trace.
+    pub preexisting: u64,
 }
 
 impl Gauges {
@@ -33,12 +37,13 @@ impl Gauges {
         }
         self.pending += other.pending;
         self.open += other.open;
+        self.preexisting += other.preexisting;
     }
 }
 
 /// The gauges that only a scan of the namespace's sockets shows, as of the last scan. Where a hook
 /// reports orphans in FIN_WAIT2, their number is kept up to date between scans.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct ScanGauges {
     /// Handshakes in SYN queues, waiting for their last ACK.
     pub half_open: u64,
@@ -54,12 +59,23 @@ pub struct ScanGauges {
     pub stalled: u64,
     /// Attempts whose SYN was sent again and has no answer yet.
     pub unanswered: u64,
+    /// Smoothed round-trip times of established connections, microseconds.
+    pub rtt: LatencyHistogram,
+    /// Established connections that have retransmitted data since they began.
+    pub retransmitting: u64,
+    /// What established connections have sent since they began.
+    pub(super) segments: Segments,
 }
 
 impl ScanGauges {
     /// Takes a listener's limit into account.
     pub(super) fn limit_queue(&mut self, limit: u64) {
         self.accept_limit = smaller_limit(self.accept_limit, limit);
+    }
+
+    /// Whether it counts other sockets than connections.
+    pub(super) fn counts_others(&self) -> bool {
+        self.half_open + self.fin_wait2_orphans + self.listeners > 0
     }
 
     /// Whether any of these gauges can change without a record.
@@ -76,6 +92,9 @@ impl ScanGauges {
         self.listeners += other.listeners;
         self.stalled += other.stalled;
         self.unanswered += other.unanswered;
+        self.rtt.merge(&other.rtt);
+        self.retransmitting += other.retransmitting;
+        self.segments += other.segments;
     }
 }
 

@@ -54,6 +54,7 @@ mod row_key;
 mod row_stats;
 mod rows;
 mod scan;
+mod segments;
 mod served;
 mod snapshot;
 mod socket_key;
@@ -61,6 +62,7 @@ mod subflows;
 mod time_wait;
 mod time_wait_rows;
 mod time_wait_tables;
+mod traffic;
 mod unconfirmed_time_waits;
 mod undecided;
 
@@ -94,8 +96,11 @@ pub use report_rows::{RowIdentity, RowName, RowSnapshot};
 pub use row_key::RowKey;
 pub use row_stats::RowStats;
 use rows::Rows;
+pub use segments::Segments;
 pub use snapshot::{ScanCoverage, Snapshot, Tables};
 use time_wait_tables::TimeWaitTables;
+pub use traffic::ScannedTraffic;
+use traffic::TrafficTable;
 use undecided::UndecidedSockets;
 
 use crate::{
@@ -154,6 +159,8 @@ pub struct Tracker {
     records: RecordCounts,
     recent_transitions: RecentTransitions,
     changes: Changes,
+    /// The traffic of open connections; `None`: it is not kept.
+    traffic: Option<TrafficTable>,
 }
 
 impl Tracker {
@@ -183,6 +190,7 @@ impl Tracker {
             records: RecordCounts::default(),
             recent_transitions: RecentTransitions::default(),
             changes: Changes::default(),
+            traffic: None,
         }
     }
 
@@ -203,6 +211,12 @@ impl Tracker {
     #[must_use]
     pub fn with_changes(self, kinds: ChangeKinds) -> Self {
         Self { changes: Changes::new(kinds), ..self }
+    }
+
+    /// Keeps what scans find of the traffic of open connections.
+    #[must_use]
+    pub fn with_traffic(self) -> Self {
+        Self { traffic: Some(TrafficTable::default()), ..self }
     }
 
     /// Takes the changes since the last call, in order. Changes are buffered until then, so a
@@ -308,6 +322,12 @@ impl Tracker {
     /// The open connections, including those in a handshake.
     pub fn open(&self) -> impl ExactSizeIterator<Item = (SockId, &Connection)> {
         self.connections.iter()
+    }
+
+    /// What scans have found of the traffic of an open connection; `None` if none has found it, or if it
+    /// is not kept.
+    pub fn traffic(&self, sock: SockId) -> Option<&ScannedTraffic> {
+        self.traffic.as_ref()?.of(sock, self.connections.get(sock)?)
     }
 
     /// Inode number of a network namespace, for people; the id itself on kernels without cookies.

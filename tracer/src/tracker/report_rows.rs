@@ -61,6 +61,12 @@ impl RowSnapshot {
         self.stats.counters.sum(|reason| reason.class() == Class::Abnormal)
     }
 
+    /// Number of open connections that have retransmitted data.
+    pub(crate) fn retransmitting(&self) -> u64 {
+        // The scan is a little older.
+        self.stats.scanned.retransmitting.min(self.stats.gauges.open)
+    }
+
     /// Number of new connections: attempts of a client, established connections of a server.
     pub(crate) fn new_connections(&self) -> u64 {
         match self.identity.role {

@@ -17,6 +17,7 @@ use super::{
     owners::{Label, Owner},
     row_key::RowKey,
     row_stats::RowStats,
+    segments::{Segments, Unsettled},
     time_wait::TimeWaits,
 };
 use crate::{
@@ -35,6 +36,8 @@ pub(crate) struct Row {
     pub(super) time_waits: TimeWaits,
     /// Gauges from each namespace's last scan. Only the overflow row has several namespaces.
     pub(super) scanned: BTreeMap<NetnsId, ScanGauges>,
+    /// What connections have sent since each namespace's last scan, as far as it is known.
+    pub(super) unsettled: BTreeMap<NetnsId, Unsettled>,
     /// Largest number of connections waiting for accept() that was found since the last snapshot.
     pub(super) accept_peak: u64,
     /// Largest number of half-open handshakes that a scan found since the last snapshot.
@@ -62,7 +65,9 @@ const SOURCES_LIMIT: usize = 64;
 impl Row {
     /// Whether the row has no connection and no TIME_WAIT, so that it can be merged.
     pub(super) fn is_idle(&self) -> bool {
-        self.gauges == Gauges::default() && self.time_waits.now() == 0 && self.scanned.is_empty()
+        self.gauges == Gauges::default()
+            && self.time_waits.now() == 0
+            && !self.scanned.values().any(ScanGauges::counts_others)
     }
 
     /// Adds the counts of an idle row that is removed from the table.
@@ -91,6 +96,17 @@ impl Row {
         // Until Linux 6.14, a child has its listener's address until the handshake is complete.
         if !address.is_unspecified() {
             self.source(address);
+        }
+    }
+
+    /// Counts what connections have sent since the last scan of a namespace. The next one has found
+    /// `open` connections with these segments, of which some have ended since with others.
+    pub(super) fn settle_segments(&mut self, netns: NetnsId, open: Segments, ended: Segments) {
+        let last = self.scanned.get(&netns).map(|gauges| gauges.segments);
+        let unsettled = self.unsettled.remove(&netns).unwrap_or_default();
+        self.counters.segments += unsettled.settle(last.unwrap_or_default(), open);
+        if ended != Segments::default() {
+            self.unsettled.insert(netns, Unsettled { ended, ..Unsettled::default() });
         }
     }
 
@@ -154,7 +170,7 @@ impl Row {
             || counters.sum(|_| true) > 0
             || self.gauges != Gauges::default()
             || self.gauges_at_start != Gauges::default()
-            || !self.scanned.is_empty()
+            || self.scanned.values().any(ScanGauges::counts_others)
             || self.time_waits.peak() > 0
     }
 
@@ -169,9 +185,9 @@ impl Row {
             gauges_at_start: self.gauges_at_start,
             time_wait_now: self.time_waits.now(),
             time_wait_peak: self.time_waits.peak(),
-            scanned,
             accept_peak: self.accept_peak,
             half_open_peak: self.half_open_peak.max(scanned.half_open),
+            scanned,
             uptime: self.uptime,
             ..RowStats::default()
         }

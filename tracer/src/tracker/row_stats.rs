@@ -90,7 +90,7 @@ impl RowStats {
         self.gauges = later.gauges;
         self.time_wait_now = later.time_wait_now;
         self.time_wait_peak = self.time_wait_peak.max(later.time_wait_peak);
-        self.scanned = later.scanned;
+        self.scanned.clone_from(&later.scanned);
         self.accept_peak = self.accept_peak.max(later.accept_peak);
         self.half_open_peak = self.half_open_peak.max(later.half_open_peak);
         self.unaccepted = later.unaccepted;

@@ -8,6 +8,7 @@ use super::{
     connection::Connection,
     gauges::{ScanGauges, ScannedPort},
     row_key::RowId,
+    segments::Segments,
     time_wait::{Expiry, LENGTH, expiry},
     time_wait_rows::{ByEndpoints, EndpointPairKey, EndpointPairs, Entry},
 };
@@ -55,6 +56,8 @@ pub(super) struct SocketScan {
     /// Known TIME_WAITs that have ended since the scan began, which it may still find.
     pub(super) left: EndpointPairs,
     pub(super) rows: HashMap<RowId, ScanGauges, FxBuildHasher>,
+    /// What connections had sent that ended after the scan had found them.
+    pub(super) ended: HashMap<RowId, Segments, FxBuildHasher>,
     /// What the scan found on each local port, whatever the filters exclude.
     pub(super) ports: BTreeMap<u16, ScannedPort>,
     /// Sockets and TIME_WAITs whose role depends on what the scan has not found yet.

@@ -287,6 +287,10 @@ impl AuditedTracker {
         let Tables { connections, pending_closes, .. } = snapshot.tables;
         assert_eq!(connections, self.tracker.open().count() as u64, "open connections");
         assert_eq!(in_rows, connections + pending_closes);
+        let old = self.tracker.open().filter(|(_, connection)| connection.is_preexisting());
+        let most = old.count() as u64 + pending_closes;
+        let in_rows: u64 = rows.iter().map(|row| row.stats.gauges.preexisting).sum();
+        assert!(in_rows <= most, "{in_rows} connections older than the trace, not {most}");
         // Each role has one additional row for all other ports.
         let rows = rows.len();
         assert!(
@@ -337,6 +341,7 @@ fn audit(row: &RowSnapshot) {
         gauges.pending + gauges.open,
         "states: {row:?}"
     );
+    assert!(gauges.preexisting <= gauges.open, "older than the trace: {row:?}");
     assert!(counters.time_wait_entered + counters.time_wait_overflowed <= counters.closed());
     assert!(row.stats.time_wait_peak >= row.stats.time_wait_now, "TIME_WAIT: {row:?}");
     assert!(row.stats.accept_peak == 0 || row.identity.role == Role::Server);

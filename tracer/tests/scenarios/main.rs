@@ -28,3 +28,4 @@ mod stalled;
 mod syn_flood;
 mod time_wait_hooks;
 mod time_wait_inferred;
+mod traffic;

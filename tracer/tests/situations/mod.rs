@@ -69,6 +69,8 @@ situations! {
             => critical connections_stalled, ["3 of 3 open connections", "3 of 3 handshakes were clean", "MTU"];
         lossy, "the path loses one data segment in sixteen"
             => warning path_loses, ["segments were retransmitted", "ip -s link"];
+        lossy_open, "the path of connections that stay open loses one data segment in sixteen"
+            => warning path_loses, ["by 3 of 3 connections that are open", "--open"];
         forgotten, "a firewall has forgotten connections that were idle"
             => warning idle_dropped, ["3 of 3 connections", "a timer", "tcp_keepalive_time"];
         used_once_more, "clients send requests on connections that the server has closed"

@@ -75,7 +75,7 @@ fn title(model: &Model, row: &ShownRow, theme: Theme) -> Line<'static> {
 
 /// The columns for which the table has no room.
 fn columns(row: &PortRow) -> Vec<Line<'static>> {
-    const KEYS: [&[&str]; 3] = [
+    const KEYS: [&[&str]; 4] = [
         &["new_per_s", "bad_per_s", "attempts", "failed", "established", "closed", "abnormal"],
         &[
             "open",
@@ -92,6 +92,13 @@ fn columns(row: &PortRow) -> Vec<Line<'static>> {
             "listener.drops",
             "half_open",
             "accept_queue.wait_p99_us",
+        ],
+        &[
+            "rtt.open_p50_us",
+            "rtt.open_p99_us",
+            "retransmitting_pct",
+            "segments.retransmitted_pct",
+            "preexisting",
         ],
     ];
     let lines = KEYS.iter().map(|keys| {

@@ -5,19 +5,19 @@ use synfin_common::{event::Flags, state::TcpState};
 use crate::{
     tcp::{
         close_reason::{Class, CloseReason, Phase},
-        handshake::Handshake,
         role::Role,
     },
     trace::{
-        event::{Input, Reset, ResetDirection, Transition},
+        event::{Closing, Input, Reset, ResetDirection, Transition},
         ids::SockId,
         time::Nanos,
     },
     tracker::{
-        Closed, Connection, Counters, IDLE_ENDS, Origin, Tracker,
+        Closed, Connection, IDLE_ENDS, Origin, Segments, Tracker,
         classify::{self, CloseOutcome, TimeWait},
         endpoints::Endpoints,
         pending_close::PendingClose,
+        traffic::payload,
     },
 };
 
@@ -70,6 +70,7 @@ impl Tracker {
         }
         connection.learn_owner(transition, &self.listeners, &self.socket_owners);
         self.changes.transition(transition, Some(&connection), &self.names);
+        self.count_segments(&connection, transition);
         if let Some(scan) = &mut self.scan {
             scan.closed(transition);
         }
@@ -179,7 +180,8 @@ impl Tracker {
     ) {
         debug_assert_eq!(connection.flags.is_established(), reason.phase() == Phase::Established);
         let closing = end.and_then(|end| end.closing);
-        let idle_us = closing.and_then(|closing| closing.idle_ms).map(|ms| u64::from(ms) * 1000);
+        let us = |ms: fn(Closing) -> Option<u32>| Some(u64::from(ms(closing?)?) * 1000);
+        let idle_us = us(|closing| closing.idle_ms);
         let is_observed = connection.origin == Origin::Observed;
         let (sent, received) = end.map_or((None, None), |end| bytes(end, connection.role));
 
@@ -199,6 +201,7 @@ impl Tracker {
         row.counters.close(reason, connection.state, time);
         if connection.flags.is_established() {
             row.gauges.open -= 1;
+            row.gauges.preexisting -= u64::from(connection.is_preexisting());
             let lifetime_us = time.saturating_sub(connection.first_seen) / 1000;
             // A failed attempt has received no segment that idle time could start with.
             if let (Some(idle_us), Some(end)) = (idle_us, end) {
@@ -212,7 +215,11 @@ impl Tracker {
                 }
             }
             if let Some(end) = end {
-                count_path(&mut row.counters, end, connection.handshake);
+                if end.rtt_us > 0 {
+                    row.counters.rtt.add(end.rtt_us.into());
+                }
+                let segments = Segments::at_end(end, connection.handshake);
+                row.counters.retransmitting += u64::from(segments.retransmitted > 0);
             }
             if reason == CloseReason::ResetByPeer {
                 // What was sent and not acknowledged is no longer there to be seen.
@@ -260,22 +267,10 @@ impl Tracker {
             mptcp: connection.mptcp(),
             bytes_sent: sent,
             bytes_received: received,
+            window_limited_us: us(|closing| closing.window_limited_ms),
+            buffer_limited_us: us(|closing| closing.buffer_limited_ms),
         });
     }
-}
-
-/// Counts what a connection has seen of its path.
-fn count_path(counters: &mut Counters, end: &Transition, handshake: Option<Handshake>) {
-    if end.rtt_us > 0 {
-        counters.rtt.add(end.rtt_us.into());
-    }
-    let sent = end.closing.map_or(0, |closing| closing.segments_sent);
-    // SYNs carry no data.
-    let of_handshake = handshake.and_then(|handshake| handshake.retransmits()).unwrap_or(0);
-    let again = end.total_retransmits.saturating_sub(of_handshake.into()).min(sent);
-    counters.segments_sent += u64::from(sent);
-    counters.segments_retransmitted += u64::from(again);
-    counters.retransmitting += u64::from(again > 0);
 }
 
 /// The time from the last received segment to the first one that was sent and never answered, in
@@ -302,8 +297,7 @@ fn idle_before_unanswered(idle_us: u64, end: &Transition, reason: CloseReason) -
     if idle_us > waited / 5 { idle_us } else { 0 }
 }
 
-/// Payload bytes sent and received. The kernel counts sequence space: a client's SYN and each FIN
-/// take one byte, so what a connection of unknown role has sent is unknown.
+/// Payload bytes sent and received.
 fn bytes(end: &Transition, role: Role) -> (Option<u64>, Option<u64>) {
     let Some(closing) = end.closing else {
         return (None, None);
@@ -313,14 +307,8 @@ fn bytes(end: &Transition, role: Role) -> (Option<u64>, Option<u64>) {
         TcpState::LastAck | TcpState::Closing => end.err == 0,
         _ => false,
     };
-    let syn = match role {
-        Role::Client => Some(1),
-        Role::Server => Some(0),
-        Role::Unknown => None,
-    };
-    let fin = u64::from(our_fin_acknowledged);
-    let sent = syn.map(|syn| closing.bytes_acked.saturating_sub(syn + fin));
     let fin_received = end.flags.contains(Flags::FIN_RECEIVED);
-    let received = closing.bytes_received.saturating_sub(fin_received.into());
+    let space = (closing.bytes_acked, closing.bytes_received);
+    let (sent, received) = payload(space, role, our_fin_acknowledged, fin_received);
     (sent, Some(received))
 }

@@ -15,4 +15,5 @@ mod scan;
 mod scanned_time_wait;
 mod snapshot;
 mod time_wait;
+mod traffic;
 mod transition;

@@ -61,6 +61,7 @@ impl Tracker {
             for &netns in gone.iter().filter(|&&netns| key.netns == netns || key.netns == 0) {
                 row.time_waits.clear(netns);
                 row.scanned.remove(&netns);
+                row.unsettled.remove(&netns);
             }
         }
     }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use synfin_common::{event::Flags, state::TcpState};
 
 use crate::{
-    tcp::{role::Role, state},
+    tcp::role::Role,
     trace::{
         accept_queue::AcceptQueue,
         ids::NetnsId,
@@ -40,7 +40,7 @@ impl Tracker {
         self.namespaces.begin_scan(begin.netns, begin.time);
         self.rows.pin();
         if let Some(unfinished) = self.scan.take() {
-            self.discard_findings(unfinished.netns);
+            self.discard_findings(&unfinished);
         }
         self.scan = Some(Box::new(SocketScan {
             netns: begin.netns,
@@ -53,6 +53,7 @@ impl Tracker {
             from_fin_wait2: ByEndpoints::default(),
             left: EndpointPairs::default(),
             rows: HashMap::default(),
+            ended: HashMap::default(),
             ports: BTreeMap::default(),
             deferred: Deferred::default(),
             has_connections: false,
@@ -61,9 +62,13 @@ impl Tracker {
     }
 
     /// Forgets what an incomplete scan found.
-    fn discard_findings(&mut self, netns: NetnsId) {
+    fn discard_findings(&mut self, scan: &SocketScan) {
+        let netns = scan.netns;
         for (_, connection) in self.connections.iter_mut().filter(|(_, it)| it.netns == netns) {
             connection.take_found();
+        }
+        for (&row, &segments) in &scan.ended {
+            self.rows.get_mut(row).unsettled.entry(netns).or_default().ended += segments;
         }
     }
 
@@ -219,26 +224,22 @@ impl Tracker {
 
     /// Makes a tracked connection agree with the finding of a scan, unless a record has come since.
     fn reconcile_scanned(&mut self, socket: &ScannedSocket) {
-        let (Some(scan), Some(connection)) =
-            (&mut self.scan, self.connections.get_mut(socket.sock))
+        let (Some(scan), Some(connection)) = (&self.scan, self.connections.get_mut(socket.sock))
         else {
             return;
         };
         let netns = scan.netns;
         let had_record_since = connection.last_transition > socket.time;
         let is_same = is_same_connection(connection, netns, socket);
-        if connection.netns == netns && (had_record_since || is_same) {
+        if is_same {
+            self.count_found(socket);
+        } else if had_record_since && connection.netns == netns {
             connection.on_scan();
         }
-        if is_same {
-            connection.set_idle_ms(idle_ms(socket));
-        }
-        if is_same && socket.retransmits > 0 {
-            count_unanswered(scan.rows.entry(connection.row).or_default(), socket.state);
-        }
-        if had_record_since || !is_same {
+        let connection = self.connections.get_mut(socket.sock);
+        let Some(connection) = connection.filter(|_| is_same && !had_record_since) else {
             return;
-        }
+        };
         connection.learn_endpoints(socket.into(), false);
         if let Some(by_connect) = socket.port_by_connect {
             connection.flags.set_is_bound(!by_connect);
@@ -281,16 +282,12 @@ impl Tracker {
         let key = SocketKey { netns, sock: socket.sock, mptcp: socket.mptcp };
         let past = PastActivity::at_scan(socket);
         let mut connection = self.adopted(key, role, origin, socket.state, socket.into(), &past);
-        connection.on_scan();
-        connection.set_idle_ms(idle_ms(socket));
         connection.flags.set_is_bound(socket.port_by_connect == Some(false));
         connection.set_port_range(socket.port_range);
         connection.flags.set_is_subflow(socket.flags.contains(Flags::MPTCP));
         self.classify_previous(socket.sock);
-        if let Some(scan) = self.scan.as_mut().filter(|_| socket.retransmits > 0) {
-            count_unanswered(scan.rows.entry(connection.row).or_default(), socket.state);
-        }
         self.add(socket.sock, connection);
+        self.count_found(socket);
     }
 
     pub(in crate::tracker) fn end_scan(&mut self, end: &ScanEnd) {
@@ -304,7 +301,7 @@ impl Tracker {
         self.rows.unpin();
         if !is_complete {
             self.namespaces.note_change(scan.netns, end.ended);
-            return self.discard_findings(scan.netns);
+            return self.discard_findings(&scan);
         }
         let can_change_without_record = self.record_scan_gauges(&mut scan);
         let known_losses = self.namespaces.losses_at_scan(scan.netns).unwrap_or(0);
@@ -314,6 +311,9 @@ impl Tracker {
         let missed_a_listener =
             self.listeners.forget_absent(scan.netns, scan.number, scan.started, missed_limit);
         let missed_a_connection = self.forget_absent(&scan, new_losses);
+        if let Some(traffic) = &mut self.traffic {
+            traffic.retain(|sock| self.connections.get(sock).is_some());
+        }
         self.undecided.forget_absent(scan.netns, scan.number, scan.started);
         self.time_waits.rows.forget_absent(scan.netns, scan.number);
         let known_counters = self.namespaces.end_scan(end, &scan);
@@ -357,8 +357,16 @@ impl Tracker {
     /// Sets the gauges of rows. Returns whether any of them can change without a record.
     fn record_scan_gauges(&mut self, scan: &mut SocketScan) -> bool {
         let expired = self.expired().min(scan.started);
-        for (key, row) in self.rows.iter_mut() {
+        let (_, rows) = self.rows.iter_with_labels();
+        for (id, key, row) in rows {
             if key.netns == scan.netns || key.netns == 0 {
+                let open = scan.rows.get(&id).map(|gauges| gauges.segments);
+                let ended = scan.ended.get(&id).copied();
+                row.settle_segments(
+                    scan.netns,
+                    open.unwrap_or_default(),
+                    ended.unwrap_or_default(),
+                );
                 row.time_waits.clear(scan.netns);
                 row.scanned.remove(&scan.netns);
             }
@@ -375,12 +383,13 @@ impl Tracker {
                 self.time_waits.rows.enter(scan.netns, entry, scan.number);
             }
         }
-        for (&row, &gauges) in &rows {
+        let can_change = rows.values().any(ScanGauges::can_change_without_record);
+        for (row, gauges) in rows {
             let row = self.rows.get_mut(row);
             row.half_open_peak = row.half_open_peak.max(gauges.half_open);
             row.scanned.insert(scan.netns, gauges);
         }
-        rows.values().any(ScanGauges::can_change_without_record)
+        can_change
     }
 
     /// Closes the connections of sockets that are gone: [`MISSED_SCANS_LIMIT`] consecutive scans did not
@@ -408,19 +417,4 @@ impl Tracker {
         }
         missed
     }
-}
-
-/// Counts a socket in this state whose retransmissions have no answer.
-fn count_unanswered(gauges: &mut ScanGauges, state: TcpState) {
-    if state == TcpState::SynSent {
-        gauges.unanswered += 1;
-    } else if !state::is_pending(state) {
-        gauges.stalled += 1;
-    }
-}
-
-/// Milliseconds since the last segment was received. Before the handshake is complete, the timestamp
-/// can be that of an earlier connection of the socket.
-fn idle_ms(socket: &ScannedSocket) -> Option<u32> {
-    socket.idle_ms.filter(|_| !state::is_pending(socket.state))
 }

@@ -230,6 +230,7 @@ impl Tracker {
         if connection.flags.is_established() {
             row.counters.adopted += 1;
             row.gauges.open += 1;
+            row.gauges.preexisting += u64::from(connection.is_preexisting());
         } else {
             row.counters.attempts += 1;
             row.gauges.pending += 1;

@@ -148,14 +148,32 @@ pub(super) fn black_hole(play: &Play<'_>) {
 pub(super) fn lossy(play: &Play<'_>) {
     let wire = &play.stage.outward;
     let listener = wire.far.listen(play.at());
-    let one_in_sixteen = format!("tcp dport {} meta length > 300 numgen inc mod 16 0", play.port);
-    play.drop_packets(&wire.far, &one_in_sixteen);
+    play.drop_packets(&wire.far, &one_in_sixteen(play));
     play.begin();
     for mut pair in few_pairs(wire, &listener) {
-        for _ in 0..32 {
-            pair.send(&[0; 500]);
-        }
+        send_often(&mut pair);
         pair.close_by_client();
+    }
+}
+
+pub(super) fn lossy_open(play: &Play<'_>) {
+    let wire = &play.stage.outward;
+    let listener = wire.far.listen(play.at());
+    let mut pairs = few_pairs(wire, &listener);
+    play.drop_packets(&wire.far, &one_in_sixteen(play));
+    play.begin();
+    pairs.iter_mut().for_each(send_often);
+    play.keep(pairs);
+}
+
+/// Matches one data segment in sixteen.
+fn one_in_sixteen(play: &Play<'_>) -> String {
+    format!("tcp dport {} meta length > 300 numgen inc mod 16 0", play.port)
+}
+
+fn send_often(pair: &mut Pair) {
+    for _ in 0..32 {
+        pair.send(&[0; 500]);
     }
 }
 

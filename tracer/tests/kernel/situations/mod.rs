@@ -192,7 +192,7 @@ macro_rules! plays {
 
 plays! {
     clients:
-        refused rejected unanswered given_up given_up_early waits host_down spread syn_lost path_dies black_hole lossy forgotten used_once_more
+        refused rejected unanswered given_up given_up_early waits host_down spread syn_lost path_dies black_hole lossy lossy_open forgotten used_once_more
         reset_in_use client_does_not_read answer_too_late client_leaks ports_run_out table_is_full;
     servers:
         overflows hangs hangs_since accepts_late half_open flooded restarts closes_partly not_there elsewhere
