@@ -33,6 +33,7 @@ pub fn run(bytes: &[u8]) {
         if let Frame::Session(session) = &frame {
             tracker = Tracker::new(Limits::default(), session.clock.monotonic_ns)
                 .with_changes(ChangeKinds::ALL)
+                .with_traffic()
                 .with_coverage(session.coverage)
                 .with_filters(vec![session.filter.clone()]);
             outputs = STYLES.map(Outputs::new);
@@ -48,9 +49,9 @@ pub fn run(bytes: &[u8]) {
         }
     }
     let (clock, now) = (outputs[0].session.clock, tracker.now());
-    for (_, connection) in tracker.open() {
-        let inode = tracker.netns_inode(connection.netns);
-        let line = ConnectionRow::open(connection, inode, now, clock);
+    for (sock, connection) in tracker.open() {
+        let (traffic, inode) = (tracker.traffic(sock), tracker.netns_inode(connection.netns));
+        let line = ConnectionRow::open(connection, traffic, inode, now, clock);
         outputs.iter_mut().for_each(|output| output.connections.write(&line));
     }
     outputs.iter_mut().for_each(Outputs::finish_rows);
@@ -104,7 +105,7 @@ impl Outputs {
             }
             Change::Established { connection, netns_inode } => {
                 let now = connection.last_transition;
-                let line = ConnectionRow::open(connection, *netns_inode, now, clock);
+                let line = ConnectionRow::open(connection, None, *netns_inode, now, clock);
                 self.connections.write(&line);
             }
             Change::Closed(closed) => {

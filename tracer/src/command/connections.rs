@@ -114,7 +114,7 @@ impl<W: Write> Connections<W> {
         {
             let is_selected = self.select.matches_open(connection, connection.last_transition);
             self.write(is_selected, |clock| {
-                ConnectionRow::open(connection, inode, connection.last_transition, clock)
+                ConnectionRow::open(connection, None, inode, connection.last_transition, clock)
             });
         }
     }
@@ -134,6 +134,10 @@ impl<W: Write> Consumer for Connections<W> {
             closed: matches!(self.which, ConnectionSet::Closed),
             ..ChangeKinds::default()
         }
+    }
+
+    fn wants_traffic(&self) -> bool {
+        matches!(self.which, ConnectionSet::Open)
     }
 
     fn change(&mut self, change: &Change) {
@@ -160,10 +164,13 @@ impl<W: Write> Consumer for Connections<W> {
             let mut open: Vec<_> = tracker.open().collect();
             open.sort_by_key(|(sock, connection)| (connection.first_seen, *sock));
             let now = tracker.now();
-            for (_, connection) in open {
+            for (sock, connection) in open {
+                let traffic = tracker.traffic(sock);
                 let is_selected = self.select.matches_open(connection, now);
                 let inode = tracker.netns_inode(connection.netns);
-                self.write(is_selected, |clock| ConnectionRow::open(connection, inode, now, clock));
+                self.write(is_selected, |clock| {
+                    ConnectionRow::open(connection, traffic, inode, now, clock)
+                });
             }
         }
         warn_excluded(self.excluded, "connections");

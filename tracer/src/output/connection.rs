@@ -21,7 +21,7 @@ use crate::{
         names::Container,
         time::{ClockAnchor, Nanos, date},
     },
-    tracker::{Closed, Connection, Origin, Owner},
+    tracker::{Closed, Connection, Origin, Owner, ScannedTraffic},
 };
 
 /// Version of the JSON object and of the CSV row.
@@ -57,6 +57,10 @@ pub struct ConnectionRow {
     mptcp: Option<MptcpId>,
     bytes_sent: Option<u64>,
     bytes_received: Option<u64>,
+    sent_per_s: Option<f64>,
+    received_per_s: Option<f64>,
+    window_limited_us: Option<u64>,
+    buffer_limited_us: Option<u64>,
 }
 
 impl ConnectionRow {
@@ -88,16 +92,22 @@ impl ConnectionRow {
             mptcp: closed.mptcp,
             bytes_sent: closed.bytes_sent,
             bytes_received: closed.bytes_received,
+            sent_per_s: None,
+            received_per_s: None,
+            window_limited_us: closed.window_limited_us,
+            buffer_limited_us: closed.buffer_limited_us,
         }
     }
 
-    /// The row of an open connection.
+    /// The row of an open connection, with its traffic as far as scans have found it.
     pub fn open(
         connection: &Connection,
+        traffic: Option<&ScannedTraffic>,
         netns_inode: NetnsInode,
         now: Nanos,
         clock: ClockAnchor,
     ) -> Self {
+        let last = traffic.map(|traffic| traffic.last);
         Self {
             clock,
             role: connection.role,
@@ -116,14 +126,18 @@ impl ConnectionRow {
             handshake: connection.handshake,
             time_wait: None,
             idle_us: connection.idle_us(),
-            rtt_us: None,
-            min_rtt_us: None,
-            retransmits: None,
+            rtt_us: last.and_then(|last| last.rtt_us),
+            min_rtt_us: last.and_then(|last| last.min_rtt_us),
+            retransmits: last.and_then(|last| last.retransmits),
             owner: connection.owner.clone(),
             is_subflow: connection.is_subflow(),
             mptcp: connection.mptcp(),
-            bytes_sent: None,
-            bytes_received: None,
+            bytes_sent: last.and_then(|last| last.bytes_sent),
+            bytes_received: last.and_then(|last| last.bytes_received),
+            sent_per_s: traffic.and_then(ScannedTraffic::sent_per_s),
+            received_per_s: traffic.and_then(ScannedTraffic::received_per_s),
+            window_limited_us: None,
+            buffer_limited_us: None,
         }
     }
 
@@ -172,11 +186,11 @@ pub const COLUMNS: &[Column<ConnectionRow>] = columns! {
     "time_wait" "TW" Bool or null, Wide(Left(3)), "Whether it left a TIME_WAIT on this host; null if unknown because the kernel's TIME_WAIT table was full.", |c| Value::known(c.time_wait, Value::Bool);
     "idle_us" "IDLE" Micros or null, Wide(Right(7)), "Time since the last received segment when it closed, or when a scan last found it open, with the resolution of the kernel's tick; null if unknown.",
         |c| Value::known(c.idle_us, Value::Micros);
-    "rtt_us" "RTT" Micros or null, Wide(Right(7)), "Smoothed round-trip time when it closed; null while it is open, and if none was measured.",
+    "rtt_us" "RTT" Micros or null, Wide(Right(7)), "Smoothed round-trip time when it closed, or when a scan last found it open; null if none was measured, and with --slow.",
         |c| Value::known(c.rtt_us, |us| Value::Micros(us.into()));
-    "min_rtt_us" "MINRTT" Micros or null, Wide(Right(7)), "Smallest round-trip time of the last minutes when it closed (net.ipv4.tcp_min_rtt_wlen); null while it is open, and if none was measured.",
+    "min_rtt_us" "MINRTT" Micros or null, Wide(Right(7)), "Smallest round-trip time of the last minutes (net.ipv4.tcp_min_rtt_wlen) when it closed, or when a scan last found it open; null as rtt_us.",
         |c| Value::known(c.min_rtt_us, |us| Value::Micros(us.into()));
-    "retransmits" "RETRANS" Count("segments") or null, Wide(Right(7)), "Number of segments that were sent again, SYNs included, when it closed; null while it is open.",
+    "retransmits" "RETRANS" Count("segments") or null, Wide(Right(7)), "Number of segments that were sent again, SYNs included, when it closed, or when a scan last found it open; null if unknown, and with --slow.",
         |c| Value::known(c.retransmits, |count| Value::Int(count.into()));
     "pid" "PID" Number or null, Wide(Right(7)), "Id of the owning process; null if unknown, or if several processes of that name hold the listener.", |c| Value::known(c.owner.as_ref().and_then(|owner| owner.pid), |pid| Value::Int(pid.into()));
     "container" "CONTAINER" Text or null, Wide(Left(12)), "The container in which the owner runs.",
@@ -192,6 +206,10 @@ pub const COLUMNS: &[Column<ConnectionRow>] = columns! {
         |c| Value::Bool(c.is_subflow);
     "mptcp_id" "" Text or null, Data, "The MPTCP connection of a subflow, which its subflows share: `mptcp:` and its kernel address, used again once it has closed; null if unknown.",
         |c| Value::known(c.mptcp, |id| Value::Text(format!("mptcp:{id:x}")));
-    "bytes_sent" "SENT" Count("bytes") or null, Wide(Right(10)), "Payload bytes that the peer acknowledged; null if the role is unknown, as only a client's SYN counts.", |c| Value::known(c.bytes_sent, Value::Int);
-    "bytes_received" "RECEIVED" Count("bytes") or null, Wide(Right(10)), "Payload bytes received.", |c| Value::known(c.bytes_received, Value::Int);
+    "bytes_sent" "SENT" Count("bytes") or null, Wide(Right(10)), "Payload bytes that the peer acknowledged until it closed, or until a scan last found it open; null if the role is unknown, as only a client's SYN counts, and with --slow.", |c| Value::known(c.bytes_sent, Value::Int);
+    "bytes_received" "RECEIVED" Count("bytes") or null, Wide(Right(10)), "Payload bytes received until then.", |c| Value::known(c.bytes_received, Value::Int);
+    "sent_per_s" "SENT/s" Float("bytes per second") or null, Wide(Right(8)), "Payload bytes sent per second while it is open, between the first and the last scan that found it; null if fewer than two have (--for).", |c| Value::known(c.sent_per_s, Value::Float);
+    "received_per_s" "RECV/s" Float("bytes per second") or null, Wide(Right(8)), "The same of payload bytes received.", |c| Value::known(c.received_per_s, Value::Float);
+    "window_limited_us" "RWNDLIM" Micros or null, Wide(Right(7)), "Time for which the peer's receive window held up sending, with the resolution of the kernel's tick: the peer reads slowly. Null while it is open.", |c| Value::known(c.window_limited_us, Value::Micros);
+    "buffer_limited_us" "SNDBLIM" Micros or null, Wide(Right(7)), "Time for which the send buffer held up sending: it is too small for the path (net.ipv4.tcp_wmem, SO_SNDBUF). Null while it is open.", |c| Value::known(c.buffer_limited_us, Value::Micros);
 };

@@ -18,6 +18,11 @@ pub(crate) trait Consumer {
         ChangeKinds::default()
     }
 
+    /// Whether [`Tracker::traffic`] is to be known.
+    fn wants_traffic(&self) -> bool {
+        false
+    }
+
     /// Receives a change of a wanted kind.
     fn change(&mut self, _change: &Change) {}
 

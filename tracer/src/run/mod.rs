@@ -212,6 +212,7 @@ impl Run {
             .with_changes(output.wanted_changes())
             .with_filters(vec![session.filter.clone(), filter])
             .with_coverage(session.coverage);
+        let tracker = if output.wants_traffic() { tracker.with_traffic() } else { tracker };
         output.begin(&session);
         session.limitations.iter().for_each(|limitation| output.warn(limitation));
         let deadline = self.duration.map(|duration| start.saturating_add(nanos(duration)));

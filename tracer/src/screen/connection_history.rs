@@ -176,7 +176,7 @@ impl HistoryRecorder {
         let history = shown.map(|(_, changed, sock, connection)| {
             let is_lower_bound = connection.state_since_is_lower_bound();
             let inode = tracker.netns_inode(connection.netns);
-            let connection = ConnectionRow::open(connection, inode, now, self.clock);
+            let connection = ConnectionRow::open(connection, None, inode, now, self.clock);
             let changes = self.open.get(&sock).cloned().unwrap_or_default();
             Arc::new(ConnectionHistory { connection, changes, changed, is_lower_bound })
         });

@@ -4,7 +4,7 @@ use synfin::trace::{
     accept_queue::AcceptQueue,
     event::{Closing, Input},
     recording::Frame,
-    scan::{ScannedSocket, ScannedTimeWait},
+    scan::{ScannedSocket, ScannedTimeWait, Transfer},
 };
 use synfin_common::{
     event::{Flags, Kind},
@@ -24,7 +24,17 @@ pub fn web_server() -> Vec<Frame> {
     let gone = Socket::between(3, "192.0.2.10:443", "198.51.100.6:50443");
     kernel.scan_host([
         Input::ScannedSocket(found_by_scan(nginx, Listen, AcceptQueue { depth: 2, limit: 511 })),
-        Input::ScannedSocket(found_by_scan(ssh, Established, AcceptQueue::default())),
+        Input::ScannedSocket(ScannedSocket {
+            rtt_us: 21_430,
+            min_rtt_us: Some(18_207),
+            transfer: Some(Transfer {
+                total_retransmits: 3,
+                segments_sent: 812,
+                bytes_acked: 91_344,
+                bytes_received: 20_518,
+            }),
+            ..found_by_scan(ssh, Established, AcceptQueue::default())
+        }),
         Input::ScannedTimeWait(ScannedTimeWait {
             fin_wait2: false,
             port_by_connect: Some(false),

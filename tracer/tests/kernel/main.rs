@@ -37,6 +37,7 @@ mod mix;
 mod mptcp;
 mod namespaces;
 mod older;
+mod open;
 mod otlp;
 mod owners;
 mod platform;
