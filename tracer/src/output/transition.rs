@@ -29,6 +29,7 @@ pub struct TransitionLine {
     netns_inode: NetnsInode,
     role: Option<Role>,
     owner: Option<Arc<Owner>>,
+    is_preexisting: Option<bool>,
     /// The time since the connection's last transition.
     in_old_state: Value,
 }
@@ -47,6 +48,7 @@ impl TransitionLine {
         Self {
             clock,
             role: connection.map(|connection| connection.role),
+            is_preexisting: connection.map(Connection::is_preexisting),
             owner: connection
                 .and_then(|connection| connection.owner.clone())
                 .or_else(|| Owner::by_opening(transition).map(Arc::new)),
@@ -82,5 +84,7 @@ pub const COLUMNS: &[Column<TransitionLine>] = columns! {
         |s| Value::Micros(s.transition.rtt_us.into());
     "retransmits" "RTX" Count("segments"), Wide(Right(4)), "Segments retransmitted so far.", |s| Value::Int(s.transition.total_retransmits.into());
     "netns" "NETNS" Number, Wide(Right(10)), "Inode number of the network namespace.", |s| Value::Int(s.netns_inode.into());
+    "preexisting" "OLD" Bool or null, Wide(Left(3)), "Whether the connection existed before the trace began, or a checkpoint restored it (TCP_REPAIR); null for a listener.",
+        |s| Value::known(s.is_preexisting, Value::Bool);
     "sock" "" Text, Data, "The socket's kernel address, hexadecimal.", |s| Value::Text(format!("{:x}", s.transition.sock));
 };
