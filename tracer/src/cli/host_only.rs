@@ -44,7 +44,7 @@ pub(crate) struct RecordArgs {
     pub(crate) live: LiveArgs,
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
-    /// Run this command, and stop when it exits
+    /// Run this command, and stop when it exits; if the run ends first, it ends the command
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }

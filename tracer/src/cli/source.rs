@@ -31,7 +31,7 @@ impl SourceArgs {
 /// The command to run while this host is traced.
 #[derive(Debug, Default, Args)]
 pub(crate) struct RunArgs {
-    /// Run this command, and stop when it exits
+    /// Run this command, and stop when it exits; if the run ends first, it ends the command
     #[arg(last = true, id = "run", value_name = "COMMAND", conflicts_with = "from")]
     pub(crate) command: Vec<OsString>,
 }

@@ -18,7 +18,7 @@ pub enum Exit {
     CannotRun,
     /// No `--fail-on` condition was true, but too much data is missing to be sure.
     Inconclusive,
-    /// The command that was run failed with this status; 128 and its number if a signal killed it.
+    /// The command that was run failed with this status, or could not be run, or the run ended first.
     OfCommand(NonZeroU8),
 }
 
@@ -67,7 +67,9 @@ impl Exit {
             Self::Done => {
                 "The command succeeded, and no --fail-on condition was true. A closed output \
                  pipe is not a failure. If COMMAND failed, its exit status is that of synfin, unless a \
-                 condition was true; 128 and the number of the signal if one killed it."
+                 condition was true; 128 and the number of the signal if one killed it, or ended \
+                 synfin first; 124 if the run was over before COMMAND (--for, COUNT), which is then \
+                 ended; 126 if it cannot be executed; 127 if it does not exist."
             }
             Self::Violated => {
                 "The command succeeded, and a --fail-on condition was true in some report: stderr \

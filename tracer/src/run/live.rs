@@ -1,13 +1,27 @@
 //! Tracing this host: attaching to the kernel, signals, and the command to trace.
 
 use std::{
-    ffi::OsString, io, num::NonZeroU8, os::unix::process::ExitStatusExt, process::ExitStatus,
+    ffi::OsString,
+    io::{self, ErrorKind},
+    num::NonZeroU8,
+    os::unix::process::ExitStatusExt,
+    process::ExitStatus,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
+use nix::{
+    errno::Errno,
+    sys::{
+        prctl,
+        signal::{self as signals, kill},
+    },
+    unistd::{Pid, getpid, getppid},
+};
 use tokio::{
-    process::Child,
+    process::{Child, Command},
     signal::unix::{Signal, SignalKind, signal},
+    time::sleep,
 };
 
 use crate::{
@@ -26,20 +40,49 @@ pub(super) fn attach(args: LiveArgs, filter: &FilterArgs, verbose: u8) -> Result
     Ok(Box::new(Live::attach(args.setup(filter.of_this_host()?, verbose), scan_always)?))
 }
 
+/// How long the command may take to end after SIGTERM.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The exit statuses that `timeout` and shells have for a command that did not end in time, cannot be
+/// executed, does not exist, or was ended by the signal of this number more.
+const NOT_IN_TIME: i32 = 124;
+const NOT_EXECUTABLE: i32 = 126;
+const NOT_FOUND: i32 = 127;
+const BY_SIGNAL: i32 = 128;
+
 /// SIGINT, SIGTERM, and the exit of the command that synfin runs.
 pub(super) struct Interrupts {
     signals: [Signal; 2],
     child: Option<Child>,
-    /// Set when the command has exited before any signal: one from the terminal also ends the command.
-    exit_of_command: Exit,
-    is_interrupted: bool,
+    /// The result of the command, if it exited before any signal: one from the terminal also ends the
+    /// command.
+    exit_of_command: Option<Exit>,
+    /// The first signal.
+    signal: Option<SignalKind>,
 }
 
 /// The result of a run in which the command ended so.
 fn exit_of(status: ExitStatus) -> Exit {
-    let code = status.code().or(status.signal().map(|signal| 128 + signal));
-    let code = code.and_then(|code| u8::try_from(code).ok()).and_then(NonZeroU8::new);
+    exit_with(status.code().unwrap_or_else(|| BY_SIGNAL + status.signal().unwrap_or(0)))
+}
+
+fn exit_with(code: i32) -> Exit {
+    let code = u8::try_from(code).ok().and_then(NonZeroU8::new);
     code.map_or(Exit::Done, Exit::OfCommand)
+}
+
+/// Starts a command, which the kernel ends if synfin is killed.
+fn spawn(program: &OsString, args: &[OsString]) -> io::Result<Child> {
+    let parent = getpid();
+    let die_with_parent = move || {
+        prctl::set_pdeathsig(signals::SIGTERM)?;
+        // The parent may have died before that.
+        if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
+    };
+    let mut command = Command::new(program);
+    // SAFETY: after the fork it only makes system calls.
+    unsafe { command.args(args).pre_exec(die_with_parent) };
+    command.spawn()
 }
 
 impl Interrupts {
@@ -47,25 +90,61 @@ impl Interrupts {
         let listen =
             || io::Result::Ok([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?]);
         let signals = listen().context("cannot listen for signals")?;
-        Ok(Some(Self { signals, child: None, exit_of_command: Exit::Done, is_interrupted: false }))
+        Ok(Some(Self { signals, child: None, exit_of_command: None, signal: None }))
     }
 
-    /// Starts a command, whose exit counts as an interrupt. Does nothing if `command` is empty.
+    /// Starts a command, whose exit counts as an interrupt. Does nothing if `command` is empty, or after a
+    /// signal.
     pub(super) fn start(&mut self, command: &[OsString]) -> Result<()> {
-        if let Some((program, args)) = command.split_first() {
-            let child = tokio::process::Command::new(program).args(args).spawn();
-            let child = child.map_err(|error| {
+        if let Some((program, args)) = command.split_first()
+            && self.signal.is_none()
+        {
+            self.child = Some(spawn(program, args).map_err(|error| {
+                let (code, remedy) = match error.kind() {
+                    ErrorKind::NotFound => (
+                        NOT_FOUND,
+                        "check its name and PATH; of a script, also the interpreter in its first line",
+                    ),
+                    ErrorKind::PermissionDenied => {
+                        (NOT_EXECUTABLE, "make it executable (chmod +x), or name its interpreter")
+                    }
+                    _ => (NOT_EXECUTABLE, "check that it is a program for this host"),
+                };
                 let what = format!("cannot run {}", program.display());
-                Failure::usage(what, describe(&error), "check the command after `--`")
-            });
-            self.child = Some(child?);
+                let failure = Failure::usage(what, describe(&error), remedy);
+                Failure { exit: exit_with(code), ..failure }
+            })?);
         }
         Ok(())
     }
 
-    /// The result of the command, if it has exited.
-    pub(super) fn exit_of_command(&self) -> Exit {
-        self.exit_of_command
+    /// Ends the command if it still runs: by SIGTERM, and by SIGKILL if it needs longer than the grace time
+    /// or another signal arrives. Returns the result of the command, or of the run if that ended first.
+    pub(super) async fn end_command(&mut self) -> Result<Exit> {
+        if let Some(mut child) = self.child.take() {
+            warn("the run ended before the command: sending it SIGTERM");
+            let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+            if let Some(pid) = pid {
+                // The child has not been waited for, so the id is still its own.
+                kill(Pid::from_raw(pid), signals::SIGTERM).context("cannot end the command")?;
+            }
+            let [interrupt, terminate] = &mut self.signals;
+            let has_ended = tokio::select! {
+                status = child.wait() => status.is_ok(),
+                () = sleep(GRACE) => false,
+                _ = interrupt.recv() => false,
+                _ = terminate.recv() => false,
+            };
+            if !has_ended {
+                warn("the command has not ended: sending it SIGKILL");
+                child.kill().await.context("cannot end the command")?;
+            }
+        }
+        Ok(match (self.exit_of_command, self.signal) {
+            (Some(exit), _) => exit,
+            (None, Some(signal)) => exit_with(BY_SIGNAL + signal.as_raw_value()),
+            (None, None) => exit_with(NOT_IN_TIME),
+        })
     }
 
     /// Waits for an interrupt. Returns `true` for a signal and `false` if the command exited.
@@ -77,22 +156,22 @@ impl Interrupts {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+        let signal = tokio::select! {
+            _ = interrupt.recv() => SignalKind::interrupt(),
+            _ = terminate.recv() => SignalKind::terminate(),
             status = child => {
                 let status = status.context("cannot wait for the command")?;
                 self.child = None;
-                if !self.is_interrupted {
-                    self.exit_of_command = exit_of(status);
+                if self.signal.is_none() {
+                    self.exit_of_command = Some(exit_of(status));
                 }
                 if !status.success() {
                     warn(&format!("the command exited with {status}"));
                 }
                 return Ok(false);
             }
-        }
-        self.is_interrupted = true;
+        };
+        self.signal.get_or_insert(signal);
         Ok(true)
     }
 }

@@ -126,8 +126,8 @@ impl Run {
         Self { command: args.command, ..self }
     }
 
-    /// Runs until the source ends, the output is complete, or the mode ends the run. Returns the result of
-    /// the command that was run.
+    /// Runs until the source ends, the output is complete, or the mode ends the run. The command that it
+    /// runs does not outlive it. Returns the result of the command.
     ///
     /// # Errors
     ///
@@ -135,10 +135,24 @@ impl Run {
     /// shows everything before that.
     pub(crate) async fn go(mut self, mode: RunMode, output: &mut dyn Consumer) -> Result<Exit> {
         let mut stop = Stop::new(self.source.is_live(), &mode)?;
+        let result = self.run(&mode, &mut stop, output).await;
+        if self.command.is_empty() {
+            return result.map(|()| Exit::Done);
+        }
+        let exit = stop.end_command().await;
+        result.and(exit)
+    }
+
+    async fn run(
+        &mut self,
+        mode: &RunMode,
+        stop: &mut Stop,
+        output: &mut dyn Consumer,
+    ) -> Result<()> {
         if let RunMode::Once = mode {
             self.source.finish();
         }
-        let (trace, failure) = self.follow(&mode, &mut stop, output).await?;
+        let (trace, failure) = self.follow(mode, stop, output).await?;
         let Some(mut trace) = trace else {
             let no_session = || self.explain(RecordingError::no_session().into(), false);
             return Err(failure.unwrap_or_else(no_session));
@@ -151,7 +165,7 @@ impl Run {
         let ring_bytes = self.source.is_live().then_some(trace.ring_bytes);
         let warnings = warnings::of(ring_bytes, self.limits, &trace.tracker);
         warnings.iter().for_each(|warning| output.warn(warning));
-        failure.map_or(Ok(stop.exit_of_command()), Err)
+        failure.map_or(Ok(()), Err)
     }
 
     /// Takes all frames. Returns the trace, with the error of the source or the recording if there was one.

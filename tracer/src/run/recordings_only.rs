@@ -40,7 +40,7 @@ impl Interrupts {
         match *self {}
     }
 
-    pub(super) fn exit_of_command(&self) -> Exit {
+    pub(super) async fn end_command(&mut self) -> Result<Exit> {
         match *self {}
     }
 

@@ -32,9 +32,12 @@ impl Stop {
         self.interrupts.as_mut().map_or(Ok(()), |interrupts| interrupts.start(command))
     }
 
-    /// The result of the command that was run.
-    pub(super) fn exit_of_command(&self) -> Exit {
-        self.interrupts.as_ref().map_or(Exit::Done, Interrupts::exit_of_command)
+    /// Ends the command if it still runs. Returns its result, or that of the run if that ended first.
+    pub(super) async fn end_command(&mut self) -> Result<Exit> {
+        match &mut self.interrupts {
+            Some(interrupts) => interrupts.end_command().await,
+            None => Ok(Exit::Done),
+        }
     }
 
     /// Whether the user has requested the end, by a key or a signal.

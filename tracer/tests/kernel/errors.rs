@@ -393,7 +393,9 @@ fn an_existing_recording_is_kept_if_tracing_cannot_start() {
 fn a_command_that_cannot_be_run_is_explained() {
     let _lab = lab::enter();
     let finished = Synfin::run(["report", "--", "/no/such/command"]);
-    finished.check_explained(2, &["cannot run /no/such/command", "No such file"]);
+    finished.check_explained(127, &["cannot run /no/such/command", "No such file", "PATH"]);
+    let finished = Synfin::run(["record", "/dev/null", "--", "/etc/hostname"]);
+    finished.check_explained(126, &["cannot run /etc/hostname", "Permission denied", "chmod"]);
 }
 
 #[test]

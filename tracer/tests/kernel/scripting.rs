@@ -1,8 +1,16 @@
-//! A load test in a script: `report --fail-on CONDITION -- COMMAND` with every exit status.
+//! A load test in a script: `report --fail-on CONDITION -- COMMAND` with every exit status, and the end of
+//! the command.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::process::ExitStatusExt as _,
+    process::Command,
+    time::{Duration, Instant},
+};
 
-use crate::lab::{self, Broken, Namespace, Synfin};
+use nix::libc::SIGKILL;
+
+use crate::lab::{self, Broken, Namespace, PROGRAM, Synfin};
 
 /// The first port of this file's tests.
 const PORT: u16 = 7481;
@@ -48,4 +56,35 @@ fn a_load_test_exits_with_each_documented_code() {
     let broken = Broken::not().without_capabilities(&["bpf", "sys_admin"]);
     assert_eq!(broken.run(&["report", "--fail-on", "failed>0", "--", "true"]).code, 3);
     drop(listener);
+}
+
+/// A command would keep synfin's output open, and this test waiting, until it ends by itself.
+#[test]
+fn a_command_ends_with_the_run() {
+    const LONG: Duration = Duration::from_mins(10);
+    let _lab = lab::enter();
+    let begun = Instant::now();
+    let sleep = format!("exec sleep {}", LONG.as_secs());
+    let ended = |args: &[&str], load: &str, code: i32, says: &str| {
+        let finished = Synfin::run(args.iter().chain(&["--", "sh", "-c", load]));
+        assert_eq!(finished.code, code, "{args:?} {load}: {}", finished.stderr);
+        assert!(finished.stderr.contains(says), "{args:?} {load}: {}", finished.stderr);
+    };
+    let time = format!("{}s", lab::slowed(Duration::from_secs(1)).as_secs());
+    for args in [
+        &["report", "--for", &time][..],
+        &["report", &time, "1"],
+        &["diagnose", "--for", &time],
+        &["record", "/dev/null", "--for", &time],
+    ] {
+        ended(args, &sleep, 124, "sending it SIGTERM");
+    }
+    ended(&["report"], &format!("kill -INT $PPID; {sleep}"), 128 + 2, "sending it SIGTERM");
+    let ignores = format!("trap '' TERM; kill -TERM $PPID; {sleep}");
+    ended(&["connections"], &ignores, 128 + 15, "sending it SIGKILL");
+
+    let killed = format!("kill -KILL $PPID; {sleep}");
+    let output = Command::new(PROGRAM).args(["report", "--", "sh", "-c", &killed]).output();
+    assert_eq!(output.expect("synfin").status.signal(), Some(SIGKILL));
+    assert!(begun.elapsed() < LONG, "a command ended by itself");
 }
