@@ -51,7 +51,7 @@ pub(crate) fn measure(synfin: &Synfin) -> Result<Scans> {
         let (seconds, sockets) = list(load.pid())?;
         ss.push(seconds);
         time_waits = time_waits.min(sockets);
-        synfin.run(&["report", "--once", "-o", "json", "--record", path])?;
+        synfin.run(&["report", "--once", "-o", "json", "--record", path, "--force"])?;
         scan.push(longest_scan(file.path())?);
     }
     let latest_tick = latest_tick(synfin, file.path())?;

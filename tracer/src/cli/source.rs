@@ -15,6 +15,9 @@ pub(crate) struct SourceArgs {
     /// Also record every event to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
+    /// Overwrite that file if it exists
+    #[arg(long, requires = "record")]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) live: LiveArgs,
     #[command(flatten)]

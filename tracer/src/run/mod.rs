@@ -85,7 +85,8 @@ impl Run {
             // Created after the source, so that a failure to attach does not overwrite an older
             // recording.
             Some(path) => {
-                run.recording_to(RecordingSink::open(path, None, Existing::Overwrite)?, None)
+                let existing = Existing::unless_forced(args.force);
+                run.recording_to(RecordingSink::open(path, None, existing)?, None)
             }
             None => run,
         })

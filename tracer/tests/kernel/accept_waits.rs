@@ -145,7 +145,7 @@ fn recorded(args: &[&str], recording: &Path) -> (Report, Truths) {
         let wire = Wire::new();
         let ids = lab::ids([&wire.far]);
         let recording = recording.to_str().expect("a UTF-8 path");
-        let always = ["report", "-o", "json", "-N", &ids, "--record", recording];
+        let always = ["report", "-o", "json", "-N", &ids, "--record", recording, "--force"];
         let loads = loads().map(|load| (wire.far.listen(load.at), load));
         let synfin = Synfin::watch(always.iter().chain(args));
         let played: Vec<_> = thread::scope(|scope| {

@@ -370,11 +370,14 @@ fn a_recording_that_cannot_be_created_is_explained() {
         Synfin::run(["record", path]).check_explained(2, &[why, remedy]);
     }
     let existing = format!("{folder}/existing");
-    fs::write(&existing, "precious").expect("a file");
-    let record = ["record", "--for", "0.1", &existing];
-    Synfin::run(record).check_explained(2, &["File exists", "--force"]);
-    assert_eq!(fs::read(&existing).expect("the file"), b"precious");
-    assert_eq!(Synfin::run(record.into_iter().chain(["--force"])).code, 0);
+    for record in [&["record"][..], &["report", "--record"], &["diagnose", "--record"]] {
+        fs::write(&existing, "precious").expect("a file");
+        let record = [record, &[&existing, "--for", "0.1"]].concat();
+        Synfin::run(&record).check_explained(2, &["File exists", "--force"]);
+        assert_eq!(fs::read(&existing).expect("the file"), b"precious");
+        assert_eq!(Synfin::run(record.iter().chain(&["--force"])).code, 0);
+        assert_ne!(fs::read(&existing).expect("the file"), b"precious");
+    }
     let finished = Synfin::run(["record", "--for", "0.1", "/dev/full"]);
     finished.check_explained(3, &["No space left on device", "none of it is readable"]);
 }

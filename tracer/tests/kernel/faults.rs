@@ -140,7 +140,7 @@ fn a_full_table_evicts_connections_and_counts_them() {
     // An evicted connection that has a record later counts as a gap.
     let (report, (finished, counters), off) = lab::nearly_whole(may_miss().times(100), || {
         let namespace = Namespace::new();
-        let options = REPORT.into_iter().chain(limit).chain(["--record", recording]);
+        let options = REPORT.into_iter().chain(limit).chain(["--record", recording, "--force"]);
         let synfin = Synfin::watch(options);
         let memory = Memory::of(&synfin);
         let open = OpenConnections::new(&namespace, port + 1, OPEN);

@@ -34,8 +34,16 @@ fn connections_that_are_handed_on_belong_to_their_holders() {
     let at = |way: usize| SocketAddr::from((Wire::FAR4, ports_of(0) + way as u16));
     let (_, (expected, _kept)) = lab::conclusive(|| {
         let mut kept = Vec::new();
-        let synfin =
-            Synfin::watch(["report", "-N", &namespaces, "-o", "json", "--record", &recording]);
+        let synfin = Synfin::watch([
+            "report",
+            "-N",
+            &namespaces,
+            "-o",
+            "json",
+            "--record",
+            &recording,
+            "--force",
+        ]);
         let expected = [0, 1, 2].map(|way| {
             let mut client = Actor::start(&wire.near, None, "visitor");
             let mut stays = Actor::start(&wire.near, None, "stays");
@@ -93,8 +101,16 @@ fn a_listener_that_is_handed_on_belongs_to_its_holder() {
     let (_folder, recording) = lab::recording_file();
     let at = SocketAddr::from((Wire::FAR4, ports_of(1)));
     let (_, (pid, _kept)) = lab::conclusive(|| {
-        let synfin =
-            Synfin::watch(["report", "-N", &namespaces, "-o", "json", "--record", &recording]);
+        let synfin = Synfin::watch([
+            "report",
+            "-N",
+            &namespaces,
+            "-o",
+            "json",
+            "--record",
+            &recording,
+            "--force",
+        ]);
         let mut supervisor = Actor::start(&wire.far, None, "supervisor");
         let pid = supervisor.courier("service");
         supervisor.listen(at);

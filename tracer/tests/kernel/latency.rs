@@ -197,7 +197,7 @@ fn measure(make: impl Fn() -> Link, play: impl Fn(&Link)) -> Vec<Handshake> {
     let watch = || -> (Report, (Link, [Vec<Segment>; 2])) {
         let link = make();
         let captures = link.both().map(|namespace| Capture::begin(namespace, Link::DEVICE));
-        let synfin = Synfin::watch(["report", "-o", "json", "--record", path]);
+        let synfin = Synfin::watch(["report", "-o", "json", "--record", path, "--force"]);
         play(&link);
         link.wait_until_quiet();
         (synfin.finish().report(), (link, Capture::end(captures)))

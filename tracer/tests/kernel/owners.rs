@@ -42,7 +42,7 @@ impl Traced {
         let (folder, recording) = lab::recording_file();
         let (report, (stage, found)) = lab::conclusive(|| {
             let mut stage = set_up();
-            let synfin = Synfin::watch(["report", "-o", "json", "--record", &recording]);
+            let synfin = Synfin::watch(["report", "-o", "json", "--record", &recording, "--force"]);
             let found = act(&mut stage, &recording);
             (synfin.finish().report(), (stage, found))
         });

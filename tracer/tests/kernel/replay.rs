@@ -113,7 +113,7 @@ fn a_recording_can_be_anonymized_while_it_is_made() {
 
 fn live<'a>(run: &[&'a str], recording: &'a Path) -> Vec<&'a str> {
     let recording = recording.to_str().expect("a UTF-8 path");
-    [run, &["--record", recording]].concat()
+    [run, &["--record", recording, "--force"]].concat()
 }
 
 /// Connections with several close reasons; some stay open.

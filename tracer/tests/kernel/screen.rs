@@ -41,7 +41,7 @@ fn at_full_rate_keys_are_answered_and_nothing_is_lost() {
     let recording = &*recording;
     let (report, slowest, off) = lab::nearly_whole(MayMiss::one_in(1_000), || {
         let namespace = Namespace::new();
-        let mut screen = Terminal::start(&["top", "--record", recording], 80, 24);
+        let mut screen = Terminal::start(&["top", "--record", recording, "--force"], 80, 24);
         screen.wait_for("STATES");
         let slowest = thread::scope(|scope| {
             let burst = scope.spawn(|| burst(&namespace, PORT, connections));

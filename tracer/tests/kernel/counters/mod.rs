@@ -44,7 +44,7 @@ fn counters_and_gauges_of_a_random_load_match_the_kernel() {
 
     let (report, places, missing) = lab::nearly_whole(may_miss(), || {
         let (wire, host) = (Wire::new(), host());
-        let synfin = Synfin::watch(["report", "-o", "json", "--record", recording]);
+        let synfin = Synfin::watch(["report", "-o", "json", "--record", recording, "--force"]);
         let left = load(&wire, &host, &mut seeds);
         let mut places = [wire.near, wire.far, host].map(Place::after_load);
         let report = synfin.finish().report();

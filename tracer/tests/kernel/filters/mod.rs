@@ -73,7 +73,7 @@ fn check_some(
             )
             .collect();
         let watch = |(args, recording): &(Vec<String>, String)| {
-            let mut report = vec!["report", "-o", "json", "--record", recording];
+            let mut report = vec!["report", "-o", "json", "--record", recording, "--force"];
             // Where the kernel preempts programs on its functions, it always skips some of ten
             // each.
             if lab::since(7, 0) {

@@ -16,7 +16,7 @@ fn a_known_mix_is_counted_exactly() {
         let wire = Wire::new();
         // Unanswered attempts time out soon.
         wire.near.set("ipv4/tcp_syn_retries", 1);
-        let synfin = Synfin::watch(["report", "-o", "json", "--record", recording]);
+        let synfin = Synfin::watch(["report", "-o", "json", "--record", recording, "--force"]);
         let by_event = Synfin::watch(["report", "-o", "json", "--by-event"]);
         let played = scenarios::play_all(&wire);
         let counters = wire.both().map(|namespace| {

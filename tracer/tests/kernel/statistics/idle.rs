@@ -22,7 +22,7 @@ fn connections_dropped_while_idle_have_their_idle_time() {
     let recording = &*recording;
     let (report, (idle, _wire)) = lab::conclusive(|| {
         let wire = Wire::new();
-        let synfin = watch(&[&wire.near], &["--record", recording]);
+        let synfin = watch(&[&wire.near], &["--record", recording, "--force"]);
         let listener = wire.far.listen(at);
         // These connections close normally without being idle.
         wire.pairs(&listener, at, 7).for_each(lab::Pair::close_by_client);
