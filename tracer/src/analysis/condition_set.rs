@@ -2,20 +2,11 @@
 
 use std::sync::Arc;
 
-use super::condition::{Condition, Outcome};
-use crate::{
-    message::exit::Exit,
-    trace::session::Session,
-    tracker::{Events, Snapshot},
+use super::{
+    condition::{Condition, Outcome},
+    reliability::{MissingRecords, NO_CONNECTION},
 };
-
-/// If more than one in this many records is missing, the result is inconclusive.
-pub(crate) const TRUSTED: u64 = 10_000;
-
-/// The statement that so many records are missing that nothing is certain.
-pub(crate) fn missing_records(missing: u64, all: u64) -> String {
-    format!("{missing} of {all} records are missing, more than one in {TRUSTED}")
-}
+use crate::{message::exit::Exit, trace::session::Session, tracker::Snapshot};
 
 /// All conditions and their results so far.
 #[derive(Debug, Default)]
@@ -25,8 +16,7 @@ pub(crate) struct ConditionSet {
     known: Vec<bool>,
     violated: bool,
     connections: bool,
-    records: u64,
-    missing: u64,
+    missing: MissingRecords,
 }
 
 impl ConditionSet {
@@ -40,9 +30,7 @@ impl ConditionSet {
         if self.conditions.is_empty() {
             return Vec::new();
         }
-        let Events { seen, lost, missed, gaps, .. } = snapshot.events;
-        self.records = self.records.saturating_add(seen);
-        self.missing = [lost, missed, gaps].into_iter().fold(self.missing, u64::saturating_add);
+        self.missing.add(MissingRecords::of(&snapshot.events));
         self.connections |= snapshot.has_connections();
         let mut messages = Vec::new();
         for (condition, known) in self.conditions.iter().zip(&mut self.known) {
@@ -64,8 +52,8 @@ impl ConditionSet {
             (Exit::Done, None)
         } else if self.violated {
             (Exit::Violated, None)
-        } else if self.missing > self.records / TRUSTED {
-            inconclusive(missing_records(self.missing, self.records))
+        } else if let Some(doubt) = self.missing.doubt() {
+            inconclusive(doubt)
         } else if !self.connections {
             inconclusive("no connection was observed".to_owned())
         } else if let Some((condition, _)) = unknown {

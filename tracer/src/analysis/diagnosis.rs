@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value as Json;
 
 use crate::{
-    analysis::condition_set::{TRUSTED, missing_records},
+    analysis::reliability::{MissingRecords, NO_CONNECTION},
     findings::{Finding, Severity, diagnose, list},
     host::services::Services,
     message::{
@@ -30,7 +30,7 @@ use crate::{
         session::Session,
         time::{ClockAnchor, Nanos, date},
     },
-    tracker::{Events, RowSnapshot, Snapshot},
+    tracker::{RowSnapshot, Snapshot},
 };
 
 /// Version of the JSON object.
@@ -81,13 +81,9 @@ impl Diagnosis {
 
     /// Why the absence of findings means nothing; `None` if it does.
     pub(crate) fn unreliable(&self) -> Option<String> {
-        let Events { seen, lost, missed, gaps, .. } = self.snapshot.events;
-        let missing = [lost, missed, gaps].into_iter().fold(0, u64::saturating_add);
-        if missing > seen / TRUSTED {
-            Some(missing_records(missing, seen))
-        } else {
-            (self.connections() == 0).then(|| "no connection was observed".to_owned())
-        }
+        let is_silent = !self.snapshot.has_connections();
+        let missing = MissingRecords::of(&self.snapshot.events);
+        missing.doubt().or_else(|| is_silent.then(|| NO_CONNECTION.to_owned()))
     }
 
     fn date(&self, time: Nanos) -> Value {

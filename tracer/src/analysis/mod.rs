@@ -6,3 +6,4 @@ pub(crate) mod condition_set;
 pub mod diagnosis;
 pub(crate) mod explain;
 pub mod registries;
+pub(crate) mod reliability;
