@@ -13,8 +13,11 @@ use crate::{
     },
     tcp::{group_by::By, role::Role},
     trace::session::Session,
-    tracker::{Events, Snapshot},
+    tracker::{Common, Events, RowIdentity, RowSnapshot, Snapshot},
 };
+
+/// Number of rows that a message names.
+const NAMED: usize = 3;
 
 /// A condition as typed: `server:8080.handshake.clean.p99_us>50000`, `bad>0`.
 #[derive(Clone)]
@@ -80,8 +83,13 @@ impl Comparison {
 pub(crate) enum Outcome {
     /// The condition is false.
     False,
-    /// The condition is true. Contains the value as a table shows it.
-    True(String),
+    /// The condition is true.
+    True {
+        /// The value as a table shows it.
+        value: String,
+        /// The rows that make it true, with their values; empty if it is not about rows.
+        rows: String,
+    },
     /// The value is unknown: nothing happened that it measures.
     Unknown,
 }
@@ -109,12 +117,55 @@ impl Condition {
         };
         match number(&value) {
             None => Outcome::Unknown,
-            Some(number) if self.comparison.holds(number, self.bound) => {
-                Outcome::True(value.to_plain())
-            }
+            Some(number) if self.comparison.holds(number, self.bound) => Outcome::True {
+                value: value.to_plain(),
+                rows: self.rows(session, snapshot).unwrap_or_default(),
+            },
             Some(_) => Outcome::False,
         }
     }
+
+    /// The rows for which the condition holds by themselves, or else all that contribute to the value, the
+    /// largest values first; `None` if it is not about rows.
+    fn rows(&self, session: &Arc<Session>, snapshot: &Snapshot) -> Option<String> {
+        let Subject::Rows(which, column, word) = self.subject else { return None };
+        let mut rows: Vec<_> = snapshot
+            .rows(By::Port)
+            .into_iter()
+            .filter(|row| which.includes(row.identity.role, row.identity.name.port))
+            .filter_map(|row| {
+                let place = place(&row);
+                let value = one_of(column.value(&PortRow::new(row, session, snapshot)), word);
+                Some((number(&value)?, format!("{place} {}", value.to_plain())))
+            })
+            .collect();
+        let holds = |value| self.comparison.holds(value, self.bound);
+        if rows.iter().any(|&(value, _)| holds(value)) {
+            rows.retain(|&(value, _)| holds(value));
+        } else {
+            rows.retain(|&(value, _)| value != 0.0);
+        }
+        rows.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+        let more = rows.len().saturating_sub(NAMED);
+        let mut rows: Vec<_> = rows.into_iter().take(NAMED).map(|(_, row)| row).collect();
+        rows.extend((more > 0).then(|| format!("and {more} more")));
+        Some(rows.join(", "))
+    }
+}
+
+/// A row by its role, port and owner: `server :443 (nginx)`.
+fn place(row: &RowSnapshot) -> String {
+    let RowIdentity { role, port, owner, .. } = &row.identity;
+    let mut place = role.name().to_owned();
+    if let Common::One(port) = port {
+        place += &format!(" :{port}");
+    }
+    match owner {
+        Common::Unknown => {}
+        Common::One(name) => place += &format!(" ({name})"),
+        Common::Several(count) => place += &format!(" (×{count})"),
+    }
+    place
 }
 
 impl RowSelector {
@@ -125,14 +176,18 @@ impl RowSelector {
             Self::All => vec![Role::Client, Role::Server, Role::Unknown],
             Self::Of(role) | Self::One(role, _) => vec![role],
         };
-        let rows = roles.into_iter().filter_map(|role| {
-            snapshot.sum(role, |row_role, port| match self {
-                Self::All => true,
-                Self::Of(role) => row_role == role,
-                Self::One(role, wanted) => row_role == role && port == Some(wanted),
-            })
-        });
+        let rows = roles
+            .into_iter()
+            .filter_map(|role| snapshot.sum(role, |row_role, port| self.includes(row_role, port)));
         rows.map(|row| PortRow::new(row, session, snapshot)).collect()
+    }
+
+    fn includes(self, row_role: Role, port: Option<u16>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(role) => row_role == role,
+            Self::One(role, wanted) => row_role == role && port == Some(wanted),
+        }
     }
 }
 

@@ -36,8 +36,9 @@ impl ConditionSet {
         for (condition, known) in self.conditions.iter().zip(&mut self.known) {
             let outcome = condition.evaluate(session, snapshot);
             *known |= outcome != Outcome::Unknown;
-            if let Outcome::True(value) = outcome {
-                messages.push(format!("--fail-on '{condition}': the value is {value}"));
+            if let Outcome::True { value, rows } = outcome {
+                let rows = if rows.is_empty() { rows } else { format!(": {rows}") };
+                messages.push(format!("--fail-on '{condition}': the value is {value}{rows}"));
                 self.violated = true;
             }
         }
@@ -55,7 +56,7 @@ impl ConditionSet {
         } else if let Some(doubt) = self.missing.doubt() {
             inconclusive(doubt)
         } else if !self.connections {
-            inconclusive("no connection was observed".to_owned())
+            inconclusive(NO_CONNECTION.to_owned())
         } else if let Some((condition, _)) = unknown {
             inconclusive(format!(
                 "the value of '{condition}' is unknown: {}",
