@@ -1,15 +1,12 @@
 //! The output of `diagnose`: a paragraph per finding, or one JSON object.
 
-use std::{
-    io::{self, Write},
-    path::Path,
-};
+use std::io::{self, Write};
 
 use serde_json::Value as Json;
 
 use crate::{
     analysis::reliability::{MissingRecords, NO_CONNECTION},
-    findings::{Finding, Severity, diagnose, list},
+    findings::{Finding, Severity, Traffic, diagnose, list},
     host::services::Services,
     message::{
         escape::{escape_control, write_json},
@@ -69,13 +66,9 @@ fn abnormal_reasons() -> impl Iterator<Item = CloseReason> {
 
 impl Diagnosis {
     /// Checks all rules.
-    pub fn new(session: &Session, snapshot: Snapshot, recording: Option<&Path>) -> Self {
-        let mut findings = diagnose(session, &snapshot);
-        if let Some(path) = recording {
-            for finding in &mut findings {
-                finding.next_step = std::mem::take(&mut finding.next_step).in_recording(path);
-            }
-        }
+    pub(crate) fn new(session: &Session, snapshot: Snapshot, traffic: &Traffic<'_>) -> Self {
+        let findings = diagnose(session, &snapshot);
+        let findings = findings.into_iter().map(|finding| finding.of_traffic(traffic)).collect();
         Self { clock: session.clock, snapshot, findings }
     }
 
@@ -90,9 +83,14 @@ impl Diagnosis {
         Value::Text(date(self.clock.date(time)))
     }
 
-    /// The most urgent finding's severity; `None` without a finding.
-    pub(crate) fn worst(&self) -> Option<Severity> {
-        self.findings.iter().map(|finding| finding.severity).max()
+    /// The most urgent finding, if it is at least this urgent, and the number of others that are.
+    pub(crate) fn at_least(&self, least: Severity) -> Option<String> {
+        let mut urgent = self.findings.iter().filter(|finding| finding.severity >= least);
+        let first = urgent.next()?.headline(None);
+        Some(match urgent.count() {
+            0 => first,
+            others => format!("{first}; and {others} more"),
+        })
     }
 
     /// Number of connections that ended for each abnormal reason.
@@ -152,8 +150,7 @@ impl Diagnosis {
         let width = width();
         for finding in &self.findings {
             let service = finding.port.and_then(|port| services.name(port));
-            let place = escape_control(&finding.place(service));
-            writeln!(out, "{} {place}: {}", finding.severity.name(), finding.title)?;
+            writeln!(out, "{}", escape_control(&finding.headline(service)))?;
             for (label, text) in finding.fields() {
                 out.write_all(wrap_with_label(label, &escape_control(&text), width).as_bytes())?;
             }

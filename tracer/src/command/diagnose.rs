@@ -1,13 +1,13 @@
 //! `diagnose`: problems of the TCP traffic, with advice.
 
-use std::{io::Write, path::PathBuf, sync::Arc, time::Duration};
+use std::{ffi::OsString, io::Write, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Result;
 
 use crate::{
     analysis::diagnosis::Diagnosis,
     cli::{commands::DiagnoseArgs, output::Form},
-    findings::Severity,
+    findings::Traffic,
     host::services::Services,
     message::{exit::Exit, stderr::warn},
     output::{consumer::Consumer, stdout},
@@ -24,16 +24,20 @@ pub(crate) async fn run(args: DiagnoseArgs, verbose: u8) -> Result<Exit> {
     if source.from.is_none() && args.run.command.is_empty() {
         source.live.duration.get_or_insert(DURATION);
     }
-    let from = source.from.clone();
+    let recording = source.from.clone().or_else(|| source.record.clone());
+    let command = args.run.command.clone();
     let run = Run::open(source, verbose)?.with_command(args.run);
     let output = Diagnose::new(stdout(), args.output.form, args.numeric.services());
-    let mut output = Diagnose { from, ..output };
+    let mut output = Diagnose { recording, command, ..output };
     let of_command = run.go(RunMode::UntilSignal, &mut output).await?;
-    let Some(least) = args.fail_on else { return Ok(of_command) };
-    if output.worst.is_some_and(|worst| worst >= least) {
+    let (Some(least), Some(diagnosis)) = (args.fail_on, output.diagnosis) else {
+        return Ok(of_command);
+    };
+    if let Some(urgent) = diagnosis.at_least(least) {
+        warn(&format!("--fail-on {}: {urgent}", least.name()));
         return Ok(Exit::Violated);
     }
-    let exit = match output.unreliable {
+    let exit = match diagnosis.unreliable() {
         Some(why) => {
             warn(&format!("inconclusive: {why}"));
             Exit::Inconclusive
@@ -50,25 +54,18 @@ pub(crate) struct Diagnose<W> {
     /// Service names to print with port numbers; empty: numbers only.
     services: Services,
     session: Arc<Session>,
-    /// Severity of the most urgent finding.
-    worst: Option<Severity>,
-    /// Why the absence of findings means nothing; `None` if it does.
-    unreliable: Option<String>,
-    /// The recording that is read.
-    from: Option<PathBuf>,
+    /// The recording that is read or written.
+    recording: Option<PathBuf>,
+    /// The command that is run: a program and its arguments, or nothing.
+    command: Vec<OsString>,
+    /// `None` until the trace has ended.
+    diagnosis: Option<Diagnosis>,
 }
 
 impl<W: Write> Diagnose<W> {
     pub(crate) fn new(out: W, form: Form, services: Services) -> Self {
-        Self {
-            out,
-            form,
-            services,
-            session: Arc::default(),
-            worst: None,
-            unreliable: None,
-            from: None,
-        }
+        let (session, recording, command, diagnosis) = Default::default();
+        Self { out, form, services, session, recording, command, diagnosis }
     }
 }
 
@@ -78,13 +75,17 @@ impl<W: Write> Consumer for Diagnose<W> {
     }
 
     fn end(&mut self, tracker: &mut Tracker) -> Result<()> {
-        let diagnosis =
-            Diagnosis::new(&self.session, tracker.take_snapshot(), self.from.as_deref());
-        (self.worst, self.unreliable) = (diagnosis.worst(), diagnosis.unreliable());
+        let traffic = match (&self.recording, &self.command[..]) {
+            (Some(path), _) => Traffic::Recording(path),
+            (None, []) => Traffic::Live,
+            (None, command) => Traffic::OfCommand(command),
+        };
+        let diagnosis = Diagnosis::new(&self.session, tracker.take_snapshot(), &traffic);
         match self.form {
             Form::Text => diagnosis.write_text(&self.services, &mut self.out)?,
             Form::Json => diagnosis.write_json(&mut self.out)?,
         }
+        self.diagnosis = Some(diagnosis);
         Ok(self.out.flush()?)
     }
 }

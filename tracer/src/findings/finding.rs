@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use super::{
     Rule, Severity,
     case::{Capture, Evidence, Look, Since},
-    next_step::{NextStep, Place},
+    next_step::{NextStep, Place, Traffic},
 };
 use crate::{
     tcp::{close_reason::CloseReason, group_by::By, role::Role},
@@ -176,6 +176,16 @@ impl Finding {
             Some(name) if name != HOST_NETNS => format!("{place} in {name}"),
             _ => place,
         }
+    }
+
+    /// Its severity, row and title: `critical server :443 (nginx): nobody accepts connections`.
+    pub fn headline(&self, service: Option<&str>) -> String {
+        format!("{} {}: {}", self.severity.name(), self.place(service), self.title)
+    }
+
+    /// The same, about this traffic.
+    pub(crate) fn of_traffic(self, traffic: &Traffic<'_>) -> Self {
+        Self { next_step: self.next_step.of_traffic(traffic), ..self }
     }
 
     /// Number of connections of the row that failed or ended abnormally.

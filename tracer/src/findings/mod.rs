@@ -20,6 +20,7 @@ use std::{cmp::Reverse, collections::BTreeSet};
 pub(crate) use case::list;
 pub use finding::Finding;
 pub use next_step::NextStep;
+pub(crate) use next_step::Traffic;
 pub use rules::RULES;
 
 use self::{

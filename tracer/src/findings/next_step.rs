@@ -1,6 +1,6 @@
 //! The commands that show more of a place.
 
-use std::{net::IpAddr, path::Path};
+use std::{ffi::OsString, net::IpAddr, path::Path};
 
 use super::case::{Capture, Look};
 use crate::{
@@ -18,6 +18,17 @@ pub(super) struct Place<'a> {
     pub(super) pid: Option<u32>,
     /// Close reasons of the connections, if they have ended.
     pub(super) reasons: &'a [CloseReason],
+}
+
+/// The traffic of a finding, as far as commands can see it again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Traffic<'a> {
+    /// It goes on.
+    Live,
+    /// It is in this recording.
+    Recording(&'a Path),
+    /// This command, a program and its arguments, made it.
+    OfCommand(&'a [OsString]),
 }
 
 /// The commands that show more of a finding, ready to be run.
@@ -64,11 +75,18 @@ impl NextStep {
         Self { command, capture }
     }
 
-    /// The same for a finding in a recording, whose segments are gone.
-    pub(crate) fn in_recording(self, path: &Path) -> Self {
+    /// The same for traffic that is over: its segments are gone.
+    pub(super) fn of_traffic(self, traffic: &Traffic<'_>) -> Self {
         let command = self.command.replace(" --once", "");
-        let command = format!("{command} --from {}", quoted(&path.display().to_string()));
-        Self { command, capture: None }
+        let more = match traffic {
+            Traffic::Live => return self,
+            Traffic::Recording(path) => format!("--from {}", quoted(&path.to_string_lossy())),
+            Traffic::OfCommand(words) => {
+                let words = words.iter().map(|word| quoted(&word.to_string_lossy()));
+                format!("-- {}", words.collect::<Vec<_>>().join(" "))
+            }
+        };
+        Self { command: format!("{command} {more}"), capture: None }
     }
 
     pub(crate) fn commands(&self) -> impl Iterator<Item = &str> {
@@ -105,5 +123,40 @@ fn quoted(word: &str) -> String {
         word.to_owned()
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traffic_that_is_over_is_looked_at_where_it_can_be_seen_again() {
+        let place = Place {
+            role: Role::Server,
+            port: Some(80),
+            remote: None,
+            netns: None,
+            netns_name: Some(HOST_NETNS),
+            pid: None,
+            reasons: &[],
+        };
+        let next = |traffic: Traffic<'_>| {
+            NextStep::of(&place, Look::Listeners, Capture::All).of_traffic(&traffic)
+        };
+        let live = next(Traffic::Live);
+        assert_eq!(live.command, "synfin report --once --wide -P 80 --role server");
+        assert!(live.capture.is_some());
+        let recorded = next(Traffic::Recording(Path::new("a file.rec")));
+        assert_eq!(
+            (&*recorded.command, recorded.capture),
+            ("synfin report --wide -P 80 --role server --from 'a file.rec'", None)
+        );
+        let words = ["sh", "-c", "it's"].map(OsString::from);
+        let again = next(Traffic::OfCommand(&words));
+        assert_eq!(
+            (&*again.command, again.capture),
+            (r"synfin report --wide -P 80 --role server -- sh -c 'it'\''s'", None)
+        );
     }
 }
