@@ -168,6 +168,7 @@ impl Row {
             || counters.time_wait_entered + counters.time_wait_overflowed > 0
             || self.uptime.has_changed_since(start)
             || counters.sum(|_| true) > 0
+            || counters.segments != Segments::default()
             || self.gauges != Gauges::default()
             || self.gauges_at_start != Gauges::default()
             || self.scanned.values().any(ScanGauges::counts_others)

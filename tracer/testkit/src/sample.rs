@@ -15,6 +15,17 @@ use synfin_common::{
 
 use crate::{MILLISECOND, ORPHAN, RecordedKernel, SHUT, Socket, closing};
 
+/// A socket that has sent and received for a while.
+fn with_traffic(socket: ScannedSocket) -> ScannedSocket {
+    let transfer = Transfer {
+        total_retransmits: 3,
+        segments_sent: 812,
+        bytes_acked: 91_344,
+        bytes_received: 20_518,
+    };
+    ScannedSocket { rtt_us: 21_430, min_rtt_us: Some(18_207), transfer: Some(transfer), ..socket }
+}
+
 /// Three seconds of a web server's trace.
 #[must_use]
 pub fn web_server() -> Vec<Frame> {
@@ -24,17 +35,7 @@ pub fn web_server() -> Vec<Frame> {
     let gone = Socket::between(3, "192.0.2.10:443", "198.51.100.6:50443");
     kernel.scan_host([
         Input::ScannedSocket(found_by_scan(nginx, Listen, AcceptQueue { depth: 2, limit: 511 })),
-        Input::ScannedSocket(ScannedSocket {
-            rtt_us: 21_430,
-            min_rtt_us: Some(18_207),
-            transfer: Some(Transfer {
-                total_retransmits: 3,
-                segments_sent: 812,
-                bytes_acked: 91_344,
-                bytes_received: 20_518,
-            }),
-            ..found_by_scan(ssh, Established, AcceptQueue::default())
-        }),
+        Input::ScannedSocket(with_traffic(found_by_scan(ssh, Established, AcceptQueue::default()))),
         Input::ScannedTimeWait(ScannedTimeWait {
             fin_wait2: false,
             port_by_connect: Some(false),

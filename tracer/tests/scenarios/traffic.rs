@@ -60,8 +60,9 @@ fn segments_count_from_one_scan_to_the_next() {
     kernel.scan(HERE, &[found(young, (12, 1))]);
     assert_eq!(segments(&mut kernel), (52, 2));
     ends(&mut kernel, young, (20, 1));
+    assert_eq!(segments(&mut kernel), (0, 0));
     kernel.scan(HERE, &[]);
-    assert_eq!(segments(&mut kernel), (8, 0));
+    assert_eq!(segments(&mut kernel), (8, 0), "of the row without a connection");
 }
 
 #[test]

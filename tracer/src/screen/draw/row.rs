@@ -79,6 +79,7 @@ fn columns(row: &PortRow) -> Vec<Line<'static>> {
         &["new_per_s", "bad_per_s", "attempts", "failed", "established", "closed", "abnormal"],
         &[
             "open",
+            "preexisting",
             "pending",
             "time_wait.now",
             "time_wait.entered",
@@ -93,13 +94,7 @@ fn columns(row: &PortRow) -> Vec<Line<'static>> {
             "half_open",
             "accept_queue.wait_p99_us",
         ],
-        &[
-            "rtt.open_p50_us",
-            "rtt.open_p99_us",
-            "retransmitting_pct",
-            "segments.retransmitted_pct",
-            "preexisting",
-        ],
+        &["rtt.open_p50_us", "rtt.open_p99_us", "retransmitting_pct", "segments.retransmitted_pct"],
     ];
     let lines = KEYS.iter().map(|keys| {
         let columns =

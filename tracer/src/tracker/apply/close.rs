@@ -170,6 +170,22 @@ impl Tracker {
         self.record_close(connection, reason, TimeWait::None, None, time);
     }
 
+    /// Notes the reset of a subflow, which may be followed by those of the others.
+    fn note_subflow_reset(&mut self, connection: &Connection, reason: CloseReason, time: Nanos) {
+        let is_reset = matches!(
+            reason,
+            CloseReason::ResetByPeer
+                | CloseReason::ResetByUsUnreadData
+                | CloseReason::ResetByUsLinger0
+                | CloseReason::ResetByUsDisconnect
+        );
+        if let Some(id) = connection.mptcp()
+            && is_reset
+        {
+            self.connections.note_subflow_reset(id, time, reason);
+        }
+    }
+
     fn record_close(
         &mut self,
         connection: &Connection,
@@ -185,17 +201,7 @@ impl Tracker {
         let is_observed = connection.origin == Origin::Observed;
         let (sent, received) = end.map_or((None, None), |end| bytes(end, connection.role));
 
-        if let Some(id) = connection.mptcp()
-            && matches!(
-                reason,
-                CloseReason::ResetByPeer
-                    | CloseReason::ResetByUsUnreadData
-                    | CloseReason::ResetByUsLinger0
-                    | CloseReason::ResetByUsDisconnect
-            )
-        {
-            self.connections.note_subflow_reset(id, time, reason);
-        }
+        self.note_subflow_reset(connection, reason, time);
         let row = self.rows.get_mut(connection.row);
         row.gauges.leave(connection.state);
         row.counters.close(reason, connection.state, time);
