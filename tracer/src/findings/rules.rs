@@ -148,7 +148,7 @@ pub const RULES: &[Rule] = &[
         id: "path_loses",
         severity: Warning,
         title: "the path loses segments",
-        when: "at least 3 connections, ended or open, have retransmitted segments, and of all segments with data that were sent during the observation 3, and 1 %, were retransmissions; and neither timeouts nor stalled connections are found",
+        when: "at least 3 connections, ended or open, have retransmitted data, and at least 3 segments with data, and 1 % of those sent during the observation, were retransmissions; and neither timeouts nor stalled connections are found",
         matters: "each loss delays its connection by a round trip or a retransmission timeout, and the throughput falls",
         explains: &[],
         check: path_loses,

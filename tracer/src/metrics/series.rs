@@ -180,6 +180,7 @@ impl Metrics {
     }
 
     /// Records what synfin itself uses.
+    #[cfg(feature = "live")]
     pub(crate) fn used(&mut self, usage: OwnUsage) {
         self.own_usage = usage;
     }
