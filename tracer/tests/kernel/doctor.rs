@@ -170,7 +170,7 @@ fn names_of_containers_need_a_capability() {
     let right = &parse(&found.stdout);
     let right = check(right, "cap_dac_read_search");
     assert_eq!(right["status"], "note");
-    assert!(right["impact"].as_str().is_some_and(|text| text.contains("containers")), "{right}");
+    assert!(right["without"].as_str().is_some_and(|text| text.contains("containers")), "{right}");
 }
 
 #[test]
