@@ -2,6 +2,8 @@
 
 use std::{env, fmt, str::FromStr};
 
+use anyhow::Context as _;
+
 /// An architecture, by Debian's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Arch {
@@ -17,6 +19,11 @@ impl Arch {
             Self::Amd64 => "amd64",
             Self::Arm64 => "arm64",
         }
+    }
+
+    pub(super) fn of_this_machine() -> anyhow::Result<Self> {
+        let is_it = |arch: &Self| arch.foreign_target().is_none();
+        Self::ALL.into_iter().find(is_it).context("Debian has no emulator for this machine")
     }
 
     /// Rust's target, unless it is the architecture of this machine.

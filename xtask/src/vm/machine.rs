@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use xshell::{Shell, cmd};
 
-use super::{kernels::Kernel, report::Report};
+use super::{emulator::Emulator, kernels::Kernel, report::Report};
 use crate::workspace::say;
 
 /// All tests take more than an hour.
@@ -21,6 +21,7 @@ const MEMORY: &str = "2G";
 
 pub(super) struct Machine {
     pub(super) kernel: Kernel,
+    pub(super) emulator: Emulator,
     /// Number of CPUs.
     pub(super) cpus: u32,
     /// Its file system: archives that are unpacked over each other.
@@ -58,7 +59,7 @@ impl Machine {
         let arch = self.kernel.arch;
         // Ends with this process, even if that is killed.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "TERM", "timeout", LIMIT, arch.qemu().0]);
+        command.args(["--pdeathsig", "TERM", "timeout", LIMIT]).args(&self.emulator.0);
         command.args(arch.qemu_options());
         // Emulation works everywhere, also where hardware virtualization is not available. The
         // CPUs take turns, because patching code, as the kernel does when a program is attached, is

@@ -3,6 +3,7 @@
 mod apt;
 mod arch;
 mod archive;
+mod emulator;
 mod kernels;
 mod machine;
 mod programs;
@@ -26,6 +27,7 @@ use self::{
     apt::{Apt, KEYRING},
     arch::Arch,
     archive::empty_folder,
+    emulator::Emulator,
     kernels::Wanted,
     machine::Machine,
     programs::Programs,
@@ -141,8 +143,7 @@ fn provide_tools(workspace: &Workspace, archs: &[Arch]) -> anyhow::Result<()> {
             format!("{program} is missing, which downloads kernels as Debian packages")
         })?;
     }
-    let emulators = archs.iter().map(|arch| arch.qemu());
-    let programs = emulators.chain([("cpio", "cpio"), ("depmod", "kmod")]);
+    let programs = [("cpio", "cpio"), ("depmod", "kmod")].into_iter();
     let missing = programs.filter(|(program, _)| find_program(program).is_none());
     let mut missing: Vec<_> = missing.map(|(_, package)| package).collect();
     if !Path::new(KEYRING).is_file() {
@@ -202,6 +203,7 @@ fn prepare(
 ) -> anyhow::Result<Vec<Prepared>> {
     fs::create_dir_all(folder)?;
     let programs = archive_programs(sh, folder, programs, args)?;
+    let emulator = Emulator::provide(sh, arch, folder)?;
     let apt = Apt::open(sh, arch, folder.join("apt"))?;
     let userland = userland::provide(sh, &apt, folder)?;
     let names = apt.names()?;
@@ -209,7 +211,8 @@ fn prepare(
         Ok(kernel) => {
             let archives = [userland.clone(), kernel.modules.clone(), programs.clone()];
             let folder = folder.join("runs").join(&kernel.name);
-            (kernel.name.clone(), Ok(Machine { kernel, cpus, archives, folder }))
+            let emulator = emulator.clone();
+            (kernel.name.clone(), Ok(Machine { kernel, emulator, cpus, archives, folder }))
         }
         Err(error) => (wanted.to_string(), Err(format!("{error:#}"))),
     };
