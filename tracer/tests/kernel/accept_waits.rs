@@ -22,7 +22,7 @@ use synfin::{
 use synfin_common::state::TcpState;
 
 use crate::{
-    lab::{self, Report, Synfin, Wire, accept, now},
+    lab::{self, MayMiss, Report, Synfin, Wire, accept, now},
     statistics::column_of,
 };
 
@@ -139,41 +139,27 @@ fn play(wire: &Wire, listener: &TcpListener, load: Load) -> (Truths, Vec<TcpStre
     })
 }
 
-/// Plays all loads at once, recorded by synfin with these arguments.
-fn recorded(args: &[&str], recording: &Path) -> (Report, Truths) {
-    lab::conclusive(|| {
-        let wire = Wire::new();
-        let ids = lab::ids([&wire.far]);
-        let recording = recording.to_str().expect("a UTF-8 path");
-        let always = ["report", "-o", "json", "-N", &ids, "--record", recording, "--force"];
-        let loads = loads().map(|load| (wire.far.listen(load.at), load));
-        let synfin = Synfin::watch(always.iter().chain(args));
-        let played: Vec<_> = thread::scope(|scope| {
-            let play = |(listener, load): &(TcpListener, Load)| play(&wire, listener, *load);
-            let playing = loads.each_ref().map(|load| scope.spawn(move || play(load)));
-            playing.into_iter().map(|load| load.join().expect("a load")).collect()
-        });
-        let report = synfin.finish().report();
-        let (truths, sockets): (Vec<_>, Vec<_>) = played.into_iter().unzip();
-        (report, (truths.into_iter().flatten().collect::<Truths>(), (sockets, loads, wire)))
-    })
-    .map_truths()
+/// Plays all loads at once, recorded by synfin with these arguments. Returns also what has to stay until the
+/// report.
+fn played(args: &[&str], recording: &Path) -> (Report, (Truths, impl Sized)) {
+    let wire = Wire::new();
+    let ids = lab::ids([&wire.far]);
+    let recording = recording.to_str().expect("a UTF-8 path");
+    let always = ["report", "-o", "json", "-N", &ids, "--record", recording, "--force"];
+    let loads = loads().map(|load| (wire.far.listen(load.at), load));
+    let synfin = Synfin::watch(always.iter().chain(args));
+    let played: Vec<_> = thread::scope(|scope| {
+        let play = |(listener, load): &(TcpListener, Load)| play(&wire, listener, *load);
+        let playing = loads.each_ref().map(|load| scope.spawn(move || play(load)));
+        playing.into_iter().map(|load| load.join().expect("a load")).collect()
+    });
+    let report = synfin.finish().report();
+    let (truths, sockets): (Vec<_>, Vec<_>) = played.into_iter().unzip();
+    (report, (truths.into_iter().flatten().collect(), (sockets, loads, wire)))
 }
 
-/// Drops what had to stay until the report.
-trait MapTruths {
-    fn map_truths(self) -> (Report, Truths);
-}
-
-impl<T> MapTruths for (Report, (Truths, T)) {
-    fn map_truths(self) -> (Report, Truths) {
-        let (report, (truths, _)) = self;
-        (report, truths)
-    }
-}
-
-/// Checks that the quantiles of each port are within 5 % of the truth's.
-fn check_quantiles(report: &Report, truths: &Truths, accuracy: &str) {
+/// Checks that the quantiles of each port are within 5 % of the truth's, of all waits but `off`.
+fn check_quantiles(report: &Report, truths: &Truths, accuracy: &str, off: u64) {
     for port in [STALLS, BURSTS, SHARED] {
         let waits: Vec<_> =
             truths.values().filter(|truth| truth.port == port).map(Truth::wait_us).collect();
@@ -189,7 +175,7 @@ fn check_quantiles(report: &Report, truths: &Truths, accuracy: &str) {
         let column = |name: &str| column_of(row, &format!("accept_queue.wait_{name}"));
         assert_eq!(column("accuracy"), accuracy);
         let count = column("count").as_u64().expect("a count");
-        assert!(count as usize + 4 >= waits.len(), "{count} of {}", waits.len());
+        assert!((count + off) as usize + 4 >= waits.len(), "{count} of {}", waits.len());
         for (name, share) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)] {
             let index = (waits.len() as f64 * share).ceil() as usize - 1;
             let [least, most] = bounds.each_ref().map(|waits| waits[index]);
@@ -213,10 +199,11 @@ fn inferred_waits_agree_with_the_clock() {
     let _lab = lab::enter_alone();
     let folder = tempfile::tempdir().expect("a directory");
     let recording = folder.path().join("recording");
-    let (report, truths) = recorded(&["--tracepoints-only"], &recording);
+    let played = || played(&["--tracepoints-only"], &recording);
+    let (report, (truths, _sockets)) = lab::conclusive(played);
     // Waits that are as short as a system call cannot be inferred so closely.
     if !lab::is_slow() {
-        check_quantiles(&report, &truths, "inferred");
+        check_quantiles(&report, &truths, "inferred", 0);
     }
     check_bounds(&recording, &truths);
 }
@@ -226,9 +213,16 @@ fn waits_measured_by_system_calls_agree_with_the_clock() {
     let _lab = lab::enter_alone();
     let folder = tempfile::tempdir().expect("a directory");
     let recording = folder.path().join("recording");
-    let (report, truths) = recorded(&["--tracepoints-only", "--accept-wait"], &recording);
-    check_quantiles(&report, &truths, "exact");
+    let played = || played(&["--tracepoints-only", "--accept-wait"], &recording);
+    let (report, (truths, _sockets), off) = lab::nearly_whole(may_miss(), played);
+    check_quantiles(&report, &truths, "exact", off);
     assert_eq!(report.host()["knowledge"]["accept_wait"], "exact");
+}
+
+/// The records that may be missing. The kernel skips a program on the event of a system call while a task is
+/// reading a map on that CPU (`bpf_disable_instrumentation`), which others can preempt since 7.0.
+fn may_miss() -> MayMiss {
+    if lab::since(7, 0) { MayMiss::one_in(1_000) } else { MayMiss::NONE }
 }
 
 /// Checks that each accept() was between its bounds.
