@@ -2,9 +2,11 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
+use anyhow::Result;
 use clap::Args;
 
 use super::{live::LiveArgs, select::FilterArgs};
+use crate::{message::failure::cannot_write, output::stdout::Stdout};
 
 /// The source of the data: this host or a recording.
 #[derive(Debug, Default, Args)]
@@ -28,6 +30,18 @@ impl SourceArgs {
     /// Arguments that read a whole recording, without filters.
     pub(crate) fn from_file(file: PathBuf) -> Self {
         Self { from: Some(file), ..Self::default() }
+    }
+
+    /// Standard output of a run with this source.
+    ///
+    /// # Errors
+    ///
+    /// The thread that writes the output of a live trace cannot be started.
+    pub(crate) fn stdout(&self) -> Result<Stdout> {
+        match self.from {
+            Some(_) => Ok(Stdout::direct()),
+            None => Stdout::live().map_err(cannot_write),
+        }
     }
 }
 

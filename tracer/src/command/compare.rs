@@ -20,7 +20,7 @@ use crate::{
         failure::{Failure, cannot_write, describe},
         stderr::warn,
     },
-    output::{consumer::Consumer, report::RowSelection, stdout},
+    output::{consumer::Consumer, report::RowSelection, stdout::Stdout},
     run::{Run, RunMode},
     trace::session::Session,
     tracker::Tracker,
@@ -30,7 +30,7 @@ pub(crate) async fn run(args: CompareArgs, verbose: u8) -> Result<Exit> {
     let before = side(&args.before, args.by, verbose).await?;
     let after = side(&args.after, args.by, verbose).await?;
     let found = compare(&before, &after);
-    write(args.output.form, &found, &mut stdout()).map_err(cannot_write)?;
+    write(args.output.form, &found, &mut Stdout::direct()).map_err(cannot_write)?;
     let Some(least) = args.fail_on else { return Ok(Exit::Done) };
     if worst(&found).is_some_and(|worst| worst >= least) {
         return Ok(Exit::Violated);

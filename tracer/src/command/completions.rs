@@ -9,11 +9,11 @@ use clap_complete::{Shell, generate};
 use crate::{
     cli::{Cli, commands::CompletionsArgs},
     message::{exit::Exit, failure::cannot_write},
-    output::stdout,
+    output::stdout::Stdout,
 };
 
 pub(crate) fn run(args: &CompletionsArgs) -> Result<Exit> {
-    completions(args.shell, &mut stdout()).map_err(cannot_write)?;
+    completions(args.shell, &mut Stdout::direct()).map_err(cannot_write)?;
     Ok(Exit::Done)
 }
 

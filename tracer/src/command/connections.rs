@@ -13,7 +13,6 @@ use crate::{
         Lines,
         connection::{self, ConnectionRow},
         consumer::Consumer,
-        stdout,
     },
     run::{Run, RunMode},
     tcp::close_reason::CloseReason,
@@ -26,7 +25,7 @@ use crate::{
 };
 
 pub(crate) async fn run(args: ConnectionsArgs, verbose: u8) -> Result<Exit> {
-    let lines = Lines::new(stdout(), args.output.style(), connection::COLUMNS);
+    let lines = Lines::new(args.source.stdout()?, args.output.style(), connection::COLUMNS);
     let which = match args.slow {
         _ if args.open => ConnectionSet::Open,
         Some(at_least) => ConnectionSet::Slow(at_least),

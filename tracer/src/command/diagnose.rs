@@ -10,7 +10,7 @@ use crate::{
     findings::Traffic,
     host::services::Services,
     message::{exit::Exit, stderr::warn},
-    output::{consumer::Consumer, stdout},
+    output::consumer::Consumer,
     run::{Run, RunMode},
     trace::session::Session,
     tracker::Tracker,
@@ -26,8 +26,9 @@ pub(crate) async fn run(args: DiagnoseArgs, verbose: u8) -> Result<Exit> {
     }
     let recording = source.from.clone().or_else(|| source.record.clone());
     let command = args.run.command.clone();
+    let stdout = source.stdout()?;
     let run = Run::open(source, verbose)?.with_command(args.run);
-    let output = Diagnose::new(stdout(), args.output.form, args.numeric.services());
+    let output = Diagnose::new(stdout, args.output.form, args.numeric.services());
     let mut output = Diagnose { recording, command, ..output };
     let of_command = run.go(RunMode::UntilSignal, &mut output).await?;
     let (Some(least), Some(diagnosis)) = (args.fail_on, output.diagnosis) else {

@@ -12,13 +12,13 @@ use crate::{
         failure::{Failure, cannot_write},
         wrap::width,
     },
-    output::stdout,
+    output::stdout::Stdout,
 };
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<Exit> {
     let found = args.words.iter().map(|word| find(word));
     let entries = found.collect::<Result<Vec<_>, _>>().map_err(Failure::from)?.concat();
-    explain(&entries, args.output.form, &mut stdout()).map_err(cannot_write)?;
+    explain(&entries, args.output.form, &mut Stdout::direct()).map_err(cannot_write)?;
     Ok(Exit::Done)
 }
 

@@ -13,7 +13,7 @@ use crate::{
     analysis::condition_set::ConditionSet,
     cli::commands::ReportArgs,
     message::{exit::Exit, failure::Failure, stderr::warn},
-    output::{column::Reports, consumer::Consumer, report::ReportSink, stdout},
+    output::{column::Reports, consumer::Consumer, report::ReportSink},
     run::{Run, RunMode},
     trace::{
         session::Session,
@@ -31,7 +31,7 @@ pub(crate) async fn run(args: ReportArgs, verbose: u8) -> Result<Exit> {
         return Err(Failure::usage(what, "a single look shows no rates", remedy).into());
     }
     let reports = if args.interval.is_some() { Reports::Several } else { Reports::Single };
-    let sink = ReportSink::new(stdout(), args.output.style(), args.rows.into());
+    let sink = ReportSink::new(args.source.stdout()?, args.output.style(), args.rows.into());
     let sink = sink.with_reports(reports);
     let output = Report::new(sink, args.interval, args.count);
     let output = output.with_conditions(ConditionSet::new(args.fail_on));

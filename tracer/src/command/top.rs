@@ -8,7 +8,7 @@ use super::report::Report;
 use crate::{
     cli::commands::TopArgs,
     message::{exit::Exit, failure::explain_output},
-    output::{Format, column::Reports, report::ReportSink, stdout},
+    output::{Format, column::Reports, report::ReportSink},
     run::{Run, RunMode},
     screen::{Options, Screen},
 };
@@ -18,8 +18,14 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(args: TopArgs, verbose: u8) -> Result<Exit> {
     let style = args.output.style();
+    let has_screen = style.format == Format::Table && has_screen();
+    let stdout = (!has_screen).then(|| args.source.stdout()).transpose()?;
     let run = Run::open(args.source, verbose)?;
-    if style.format == Format::Table && has_screen() {
+    if let Some(stdout) = stdout {
+        let sink = ReportSink::new(stdout, style, args.rows.into());
+        let sink = sink.with_reports(Reports::Several);
+        run.go(RunMode::Quiet, &mut Report::new(sink, Some(INTERVAL), None)).await?;
+    } else {
         let mut screen = Screen::open(Options {
             selection: args.rows.into(),
             wide: style.wide,
@@ -28,10 +34,6 @@ pub(crate) async fn run(args: TopArgs, verbose: u8) -> Result<Exit> {
         })
         .map_err(explain_output)?;
         run.go(RunMode::Screen(screen.closed()), &mut screen).await?;
-    } else {
-        let sink = ReportSink::new(stdout(), style, args.rows.into());
-        let sink = sink.with_reports(Reports::Several);
-        run.go(RunMode::Quiet, &mut Report::new(sink, Some(INTERVAL), None)).await?;
     }
     Ok(Exit::Done)
 }

@@ -12,7 +12,6 @@ use crate::{
     output::{
         Lines,
         consumer::Consumer,
-        stdout,
         transition::{self, TransitionLine},
     },
     run::{Run, RunMode},
@@ -21,7 +20,7 @@ use crate::{
 };
 
 pub(crate) async fn run(args: TraceArgs, verbose: u8) -> Result<Exit> {
-    let lines = Lines::new(stdout(), args.output.style(), transition::COLUMNS);
+    let lines = Lines::new(args.source.stdout()?, args.output.style(), transition::COLUMNS);
     let mut output = Trace::new(lines, args.state);
     let run = Run::open(args.source, verbose)?.with_command(args.run);
     run.go(RunMode::UntilSignal, &mut output).await

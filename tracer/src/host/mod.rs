@@ -7,6 +7,8 @@ pub mod clock;
 #[cfg(feature = "live")]
 pub(crate) mod containers;
 #[cfg(feature = "live")]
+pub(crate) mod end_signals;
+#[cfg(feature = "live")]
 pub(crate) mod mounts;
 #[cfg(feature = "live")]
 pub mod namespaces;

@@ -4,6 +4,7 @@
 pub mod escape;
 pub mod exit;
 pub mod failure;
+pub(crate) mod patience;
 pub(crate) mod stderr;
 pub(crate) mod suggest;
 pub(crate) mod wrap;

@@ -10,11 +10,12 @@ pub(crate) mod json_lines;
 pub mod port_columns;
 pub mod port_row;
 pub mod report;
+pub(crate) mod stdout;
 pub(crate) mod table;
 pub mod transition;
 pub mod value;
 
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io::{self, Write};
 
 use clap::ValueEnum;
 
@@ -22,11 +23,6 @@ use crate::{
     output::column::{Column, Reports, to_cells, to_headings},
     tcp::group_by::By,
 };
-
-/// Standard output, buffered until a row or report is complete.
-pub(crate) fn stdout() -> BufWriter<StdoutLock<'static>> {
-    BufWriter::with_capacity(1 << 16, io::stdout().lock())
-}
 
 /// Help of every `schema` column. docs/files.md has the policy.
 pub(crate) const SCHEMA_HELP: &str =

@@ -20,12 +20,13 @@ use nix::{
 };
 use tokio::{
     process::{Child, Command},
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::SignalKind,
     time::sleep,
 };
 
 use crate::{
     cli::{live::LiveArgs, select::FilterArgs},
+    host::end_signals::EndSignals,
     message::{
         exit::Exit,
         failure::{Failure, describe},
@@ -50,9 +51,9 @@ const NOT_EXECUTABLE: i32 = 126;
 const NOT_FOUND: i32 = 127;
 const BY_SIGNAL: i32 = 128;
 
-/// SIGINT, SIGTERM, and the exit of the command that synfin runs.
+/// The signals that end the run, and the exit of the command that synfin runs.
 pub(super) struct Interrupts {
-    signals: [Signal; 2],
+    signals: EndSignals,
     child: Option<Child>,
     /// The result of the command, if it exited before any signal: one from the terminal also ends the
     /// command.
@@ -87,10 +88,13 @@ fn spawn(program: &OsString, args: &[OsString]) -> io::Result<Child> {
 
 impl Interrupts {
     pub(super) fn listen() -> Result<Option<Self>> {
-        let listen =
-            || io::Result::Ok([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?]);
-        let signals = listen().context("cannot listen for signals")?;
+        let signals = EndSignals::listen().context("cannot listen for signals")?;
         Ok(Some(Self { signals, child: None, exit_of_command: None, signal: None }))
+    }
+
+    /// Lets the second signal end the process at once. A run with a command ends that first.
+    pub(super) fn end_at_second(&self) -> Result<()> {
+        self.signals.end_at_second().context("cannot listen for signals")
     }
 
     /// Starts a command, whose exit counts as an interrupt. Does nothing if `command` is empty, or after a
@@ -128,12 +132,10 @@ impl Interrupts {
                 // The child has not been waited for, so the id is still its own.
                 kill(Pid::from_raw(pid), signals::SIGTERM).context("cannot end the command")?;
             }
-            let [interrupt, terminate] = &mut self.signals;
             let has_ended = tokio::select! {
                 status = child.wait() => status.is_ok(),
                 () = sleep(GRACE) => false,
-                _ = interrupt.recv() => false,
-                _ = terminate.recv() => false,
+                _ = self.signals.next() => false,
             };
             if !has_ended {
                 warn("the command has not ended: sending it SIGKILL");
@@ -149,7 +151,6 @@ impl Interrupts {
 
     /// Waits for an interrupt. Returns `true` for a signal and `false` if the command exited.
     pub(super) async fn is_signal(&mut self) -> Result<bool> {
-        let [interrupt, terminate] = &mut self.signals;
         let child = async {
             match &mut self.child {
                 Some(child) => child.wait().await,
@@ -157,8 +158,7 @@ impl Interrupts {
             }
         };
         let signal = tokio::select! {
-            _ = interrupt.recv() => SignalKind::interrupt(),
-            _ = terminate.recv() => SignalKind::terminate(),
+            signal = self.signals.next() => signal,
             status = child => {
                 let status = status.context("cannot wait for the command")?;
                 self.child = None;

@@ -20,7 +20,7 @@ use crate::{
         select::FilterArgs,
         source::{RunArgs, SourceArgs},
     },
-    message::{exit::Exit, failure::explain_output},
+    message::{exit::Exit, failure::explain_output, patience::Tracing, stderr},
     output::consumer::Consumer,
     record::{destination::RecordingSink, errors, owner_only::Existing},
     run::stop::Stop,
@@ -136,6 +136,9 @@ impl Run {
     /// shows everything before that.
     pub(crate) async fn go(mut self, mode: RunMode, output: &mut dyn Consumer) -> Result<Exit> {
         let mut stop = Stop::new(self.source.is_live(), &mode)?;
+        if self.command.is_empty() {
+            stop.end_at_second()?;
+        }
         let result = self.run(&mode, &mut stop, output).await;
         if self.command.is_empty() {
             return result.map(|()| Exit::Done);
@@ -153,7 +156,12 @@ impl Run {
         if let RunMode::Once = mode {
             self.source.finish();
         }
+        let tracing = self.source.is_live().then(Tracing::begin);
         let (trace, failure) = self.follow(mode, stop, output).await?;
+        drop(tracing);
+        // Both may go to one reader.
+        output.flush().map_err(explain_output)?;
+        stderr::flush();
         let Some(mut trace) = trace else {
             let no_session = || self.explain(RecordingError::no_session().into(), false);
             return Err(failure.unwrap_or_else(no_session));

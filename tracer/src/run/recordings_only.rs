@@ -36,6 +36,10 @@ impl Interrupts {
         Ok(None)
     }
 
+    pub(super) fn end_at_second(&self) -> Result<()> {
+        match *self {}
+    }
+
     pub(super) fn start(&mut self, _: &[OsString]) -> Result<()> {
         match *self {}
     }

@@ -27,6 +27,11 @@ impl Stop {
         Ok(Self { viewer, interrupts, is_requested: false })
     }
 
+    /// Lets the second signal end the process at once, whatever it is waiting for.
+    pub(super) fn end_at_second(&self) -> Result<()> {
+        self.interrupts.as_ref().map_or(Ok(()), Interrupts::end_at_second)
+    }
+
     /// Starts a command, whose exit ends the run: a program and its arguments, or nothing.
     pub(super) fn start(&mut self, command: &[OsString]) -> Result<()> {
         self.interrupts.as_mut().map_or(Ok(()), |interrupts| interrupts.start(command))

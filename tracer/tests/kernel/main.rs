@@ -43,6 +43,7 @@ mod owners;
 mod platform;
 mod prometheus;
 mod proxies;
+mod readers;
 mod replay;
 mod scan;
 mod screen;

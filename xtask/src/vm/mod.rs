@@ -55,13 +55,14 @@ const VARIABLES: [(&str, &str); 2] =
 
 /// The tests that a run without arguments leaves out: they test user space, which is the same on every
 /// kernel, and each start of synfin takes seconds on an emulated CPU.
-const OF_USER_SPACE: [&str; 13] = [
+const OF_USER_SPACE: [&str; 14] = [
     "errors::",
     "findings::",
     "flight::",
     "log::",
     "otlp::",
     "prometheus::",
+    "readers::",
     "replay::",
     "screen::",
     "scripting::",

@@ -70,6 +70,11 @@ impl Process {
         self.signal(Signal::SIGCONT);
     }
 
+    /// Sends it the signal of a terminal that is closed.
+    pub(crate) fn hang_up(self) {
+        self.signal(Signal::SIGHUP);
+    }
+
     /// Waits until its main thread sleeps.
     pub(crate) fn wait_until_asleep(self) {
         eventually("its main thread sleeps", || {
