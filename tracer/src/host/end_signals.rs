@@ -13,6 +13,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::message::patience;
 
+/// The exit status of a process that a signal ended is this and the number of the signal, as in shells.
+pub(crate) const BY_SIGNAL: i32 = 128;
+
 /// Receives these signals.
 pub(crate) struct EndSignals {
     interrupt: Signal,
@@ -21,12 +24,25 @@ pub(crate) struct EndSignals {
 }
 
 impl EndSignals {
-    pub(crate) fn listen() -> io::Result<Self> {
-        let hangup = (!is_ignored(SignalKind::hangup())).then(|| signal(SignalKind::hangup()));
+    /// Begins to receive them. `ends_at_second`: the second one ends the process at once, whatever it is doing or
+    /// waiting for.
+    pub(crate) fn listen(ends_at_second: bool) -> io::Result<Self> {
+        let has_come = Arc::new(AtomicBool::new(false));
+        let listen = |kind: SignalKind| {
+            let number = kind.as_raw_value();
+            if ends_at_second {
+                // They run in this order, so the first signal only sets the flag.
+                let status = BY_SIGNAL + number;
+                flag::register_conditional_shutdown(number, status, Arc::clone(&has_come))?;
+                flag::register(number, Arc::clone(&has_come))?;
+            }
+            signal(kind)
+        };
+        let is_nohup = is_ignored(SignalKind::hangup());
         Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: hangup.transpose()?,
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: (!is_nohup).then(|| listen(SignalKind::hangup())).transpose()?,
         })
     }
 
@@ -48,19 +64,6 @@ impl EndSignals {
             patience::end_soon();
         }
         kind
-    }
-
-    /// Lets the second signal end the process at once, whatever it is doing or waiting for.
-    pub(crate) fn end_at_second(&self) -> io::Result<()> {
-        let has_come = Arc::new(AtomicBool::new(false));
-        let hangup = self.hangup.as_ref().map(|_| SignalKind::hangup());
-        for kind in [SignalKind::interrupt(), SignalKind::terminate()].into_iter().chain(hangup) {
-            let signal = kind.as_raw_value();
-            // They run in this order, so the first signal only sets the flag.
-            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&has_come))?;
-            flag::register(signal, Arc::clone(&has_come))?;
-        }
-        Ok(())
     }
 }
 

@@ -26,7 +26,7 @@ use tokio::{
 
 use crate::{
     cli::{live::LiveArgs, select::FilterArgs},
-    host::end_signals::EndSignals,
+    host::end_signals::{BY_SIGNAL, EndSignals},
     message::{
         exit::Exit,
         failure::{Failure, describe},
@@ -45,11 +45,10 @@ pub(super) fn attach(args: LiveArgs, filter: &FilterArgs, verbose: u8) -> Result
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The exit statuses that `timeout` and shells have for a command that did not end in time, cannot be
-/// executed, does not exist, or was ended by the signal of this number more.
+/// executed, or does not exist.
 const NOT_IN_TIME: i32 = 124;
 const NOT_EXECUTABLE: i32 = 126;
 const NOT_FOUND: i32 = 127;
-const BY_SIGNAL: i32 = 128;
 
 /// The signals that end the run, and the exit of the command that synfin runs.
 pub(super) struct Interrupts {
@@ -87,14 +86,10 @@ fn spawn(program: &OsString, args: &[OsString]) -> io::Result<Child> {
 }
 
 impl Interrupts {
-    pub(super) fn listen() -> Result<Option<Self>> {
-        let signals = EndSignals::listen().context("cannot listen for signals")?;
+    /// Begins to receive signals. `ends_at_second`: the second one ends the process at once.
+    pub(super) fn listen(ends_at_second: bool) -> Result<Option<Self>> {
+        let signals = EndSignals::listen(ends_at_second).context("cannot listen for signals")?;
         Ok(Some(Self { signals, child: None, exit_of_command: None, signal: None }))
-    }
-
-    /// Lets the second signal end the process at once. A run with a command ends that first.
-    pub(super) fn end_at_second(&self) -> Result<()> {
-        self.signals.end_at_second().context("cannot listen for signals")
     }
 
     /// Starts a command, whose exit counts as an interrupt. Does nothing if `command` is empty, or after a

@@ -135,12 +135,10 @@ impl Run {
     /// The source, the recording or the output failed. If the source or the recording did, the output
     /// shows everything before that.
     pub(crate) async fn go(mut self, mode: RunMode, output: &mut dyn Consumer) -> Result<Exit> {
-        let mut stop = Stop::new(self.source.is_live(), &mode)?;
-        if self.command.is_empty() {
-            stop.end_at_second()?;
-        }
+        let has_command = !self.command.is_empty();
+        let mut stop = Stop::new(self.source.is_live(), &mode, has_command)?;
         let result = self.run(&mode, &mut stop, output).await;
-        if self.command.is_empty() {
+        if !has_command {
             return result.map(|()| Exit::Done);
         }
         let exit = stop.end_command().await;

@@ -32,12 +32,8 @@ pub(super) fn attach(_: LiveArgs, _: &FilterArgs, _: u8) -> Result<Box<dyn Sourc
 pub(super) enum Interrupts {}
 
 impl Interrupts {
-    pub(super) fn listen() -> Result<Option<Self>> {
+    pub(super) fn listen(_: bool) -> Result<Option<Self>> {
         Ok(None)
-    }
-
-    pub(super) fn end_at_second(&self) -> Result<()> {
-        match *self {}
     }
 
     pub(super) fn start(&mut self, _: &[OsString]) -> Result<()> {

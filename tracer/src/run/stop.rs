@@ -17,19 +17,15 @@ pub(super) struct Stop {
 }
 
 impl Stop {
-    pub(super) fn new(is_live: bool, mode: &RunMode) -> Result<Self> {
+    /// `has_command`: the run has a command, which it ends before a second signal ends the process.
+    pub(super) fn new(is_live: bool, mode: &RunMode, has_command: bool) -> Result<Self> {
         let viewer = match mode {
             RunMode::Screen(closed) => Some(closed.clone()),
             RunMode::UntilSignal | RunMode::Quiet | RunMode::Once => None,
         };
         let listens = is_live || viewer.is_some();
-        let interrupts = if listens { Interrupts::listen()? } else { None };
+        let interrupts = if listens { Interrupts::listen(!has_command)? } else { None };
         Ok(Self { viewer, interrupts, is_requested: false })
-    }
-
-    /// Lets the second signal end the process at once, whatever it is waiting for.
-    pub(super) fn end_at_second(&self) -> Result<()> {
-        self.interrupts.as_ref().map_or(Ok(()), Interrupts::end_at_second)
     }
 
     /// Starts a command, whose exit ends the run: a program and its arguments, or nothing.
