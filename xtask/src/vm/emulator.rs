@@ -21,7 +21,7 @@ pub(super) struct Emulator(pub(super) Vec<OsString>);
 const FIRMWARE: [&str; 2] = ["usr/share/qemu", "usr/share/seabios"];
 
 impl Emulator {
-    /// The emulator of this architecture, which is unpacked into `folder` if need be.
+    /// The emulator of this architecture, which is unpacked into its `folder` if need be.
     pub(super) fn provide(sh: &Shell, arch: Arch, folder: &Path) -> anyhow::Result<Self> {
         let (program, package) = arch.qemu();
         if let Some(program) = find_program(program) {
@@ -31,7 +31,8 @@ impl Emulator {
         if !unpacked.is_file() {
             say(format!("downloading the Debian package {package}"));
             empty_folder(&root)?;
-            let apt = Apt::open(sh, Arch::of_this_machine()?, folder.join("emulator.apt"))?;
+            let here = Arch::of_this_machine()?;
+            let apt = Apt::open(sh, here, folder.with_file_name(here.name()).join("apt"))?;
             apt.unpack_with_dependencies(&[package], &root).context("cannot get an emulator")?;
             // Last, because its existence means that all is unpacked.
             fs::write(unpacked, "")?;
