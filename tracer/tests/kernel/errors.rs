@@ -424,7 +424,7 @@ fn a_closed_pipe_ends_a_live_run_without_an_error() {
         let mut printed = String::new();
         child.stderr.take().expect("a pipe").read_to_string(&mut printed).expect("text");
         assert_eq!(status.code(), Some(0), "{args:?}: {printed}");
-        let other = printed.lines().find(|line| !line.starts_with("synfin: watching"));
+        let other = printed.lines().find(|line| !line.starts_with(lab::WATCHING));
         assert_eq!(other, None, "{args:?}");
     }
 }

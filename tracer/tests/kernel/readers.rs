@@ -11,20 +11,16 @@ use std::{
 
 use nix::{
     fcntl::{FcntlArg, fcntl},
-    sys::signal::{Signal, kill},
-    unistd::Pid,
+    sys::signal::Signal,
 };
 
 use crate::{
     burst::burst,
-    lab::{self, Namespace, PROGRAM, Synfin},
+    lab::{self, Namespace, PROGRAM, Process, Synfin, WATCHING},
 };
 
 /// The first port of this file's tests.
 const PORT: u16 = 7_461;
-
-/// What synfin prints on stderr when it traces everything.
-const WATCHING: &str = "synfin: watching";
 
 /// A synfin whose stdout is a small pipe.
 struct Paged {
@@ -65,7 +61,7 @@ impl Paged {
     }
 
     fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id() as i32), signal).expect("a signal");
+        Process(self.child.id()).signal(signal);
     }
 
     /// Waits until it has ended.
@@ -171,7 +167,7 @@ fn a_hangup_ends_a_recording_unless_it_is_ignored() {
 
     let ignoring = format!("trap '' HUP; exec {PROGRAM} report -o json -N {id}");
     let synfin = Synfin::watch_command(Command::new("sh").args(["-c", &ignoring]));
-    synfin.process().hang_up();
+    synfin.process().signal(Signal::SIGHUP);
     namespace.pair_with(&listener, at).close_by_client();
     assert_eq!(synfin.finish().report().row("server", PORT + 2).count("closed"), 1);
 }

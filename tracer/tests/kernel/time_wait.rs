@@ -11,8 +11,8 @@ use std::{
 use synfin_common::state::TcpState;
 
 use crate::lab::{
-    self, Feature, Namespace, Pair, RowCounts, Synfin, TimeWaitTimers, Wire, accept, connect_to,
-    eventually_equal, wait_for_state,
+    self, Feature, Namespace, Pair, RowCounts, Sock, Synfin, TimeWaitTimers, Wire, accept,
+    connect_to, eventually_equal, wait_for_state,
 };
 
 /// The first port of this file's tests.
@@ -49,10 +49,7 @@ fn check(port: u16, play: Play) {
         differences.extend(report.difference(role, port, counts));
         let (row, sockets, counters) =
             (report.row(role, port), namespace.sockets(), namespace.counters());
-        let count = |state: &str, is_small: bool| {
-            let these = sockets.iter().filter(|it| it.state == state && it.is_small == is_small);
-            these.count() as u64
-        };
+        let count = |state: &str, is_small: bool| count(&sockets, state, is_small) as u64;
         let entered = lab::time_waits_entered(&counters);
         let oracles = [
             ("time_wait.now", Some(count("TIME-WAIT", true))),
@@ -142,7 +139,7 @@ fn a_full_time_wait_table_rejects_more() {
             wire.near.wait_until_quiet();
             // A socket that is locked when its FIN is acknowledged, as by a scan, waits for the peer's FIN as it
             // is (`net/ipv4/tcp_input.c:tcp_rcv_state_process`). Without a socket, the kernel answers with a RST.
-            let has_socket = count(&wire.near, "FIN-WAIT-2", false) > 0;
+            let has_socket = count(&wire.near.sockets(), "FIN-WAIT-2", false) > 0;
             answered_by_ack += u64::from(number >= LIMIT && has_socket);
             drop(server);
             wire.far.wait_until_quiet();
@@ -218,11 +215,10 @@ fn an_orphan_in_fin_wait2_is_not_in_time_wait() {
 }
 
 fn small(namespace: &Namespace, state: &str) -> usize {
-    count(namespace, state, true)
+    count(&namespace.sockets(), state, true)
 }
 
-fn count(namespace: &Namespace, state: &str, is_small: bool) -> usize {
-    let sockets = namespace.sockets();
+fn count(sockets: &[Sock], state: &str, is_small: bool) -> usize {
     sockets.iter().filter(|it| it.state == state && it.is_small == is_small).count()
 }
 

@@ -66,7 +66,7 @@ pub(crate) use sockets::{
     wait_for_end, wait_for_state,
 };
 pub(crate) use ss::Sock;
-pub(crate) use synfin::{Finished, PROGRAM, Synfin};
+pub(crate) use synfin::{Finished, PROGRAM, Synfin, WATCHING};
 use tempfile::TempDir;
 pub(crate) use terminal::Terminal;
 pub(crate) use timers::TimeWaitTimers;

@@ -70,11 +70,6 @@ impl Process {
         self.signal(Signal::SIGCONT);
     }
 
-    /// Sends it the signal of a terminal that is closed.
-    pub(crate) fn hang_up(self) {
-        self.signal(Signal::SIGHUP);
-    }
-
     /// Waits until its main thread sleeps.
     pub(crate) fn wait_until_asleep(self) {
         eventually("its main thread sleeps", || {
@@ -82,7 +77,7 @@ impl Process {
         });
     }
 
-    fn signal(self, signal: Signal) {
+    pub(crate) fn signal(self, signal: Signal) {
         kill(Pid::from_raw(self.0 as i32), signal).expect("a signal");
     }
 

@@ -9,14 +9,14 @@ use std::{
     time::Instant,
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{Process, Report, deadline};
+
+/// What synfin prints on stderr when it traces everything.
+pub(crate) const WATCHING: &str = "synfin: watching";
 
 /// A running synfin.
 pub(crate) struct Synfin {
@@ -47,7 +47,7 @@ impl Synfin {
     #[track_caller]
     pub(crate) fn watch_command(command: &mut Command) -> Self {
         let (mut synfin, printed) = Self::start(command);
-        let is_ready = |line: Result<String, _>| line.map(|l| l.starts_with("synfin: watching"));
+        let is_ready = |line: Result<String, _>| line.map(|l| l.starts_with(WATCHING));
         let begun = Instant::now();
         while !is_ready(printed.recv_timeout(deadline().saturating_sub(begun.elapsed())))
             .unwrap_or_else(|_| synfin.give_up("does not start to trace"))
@@ -106,8 +106,7 @@ impl Synfin {
     /// Ends it with SIGINT, as Ctrl-C does.
     #[track_caller]
     pub(crate) fn finish(self) -> Finished {
-        let pid = i32::try_from(self.child.id()).expect("a process id");
-        kill(Pid::from_raw(pid), Signal::SIGINT).expect("SIGINT");
+        self.process().signal(Signal::SIGINT);
         let finished = self.wait();
         assert_eq!(finished.code, 0, "synfin failed: {}", finished.stderr);
         finished
