@@ -200,7 +200,10 @@ fn an_orphan_in_fin_wait2_is_not_in_time_wait() {
         for Pair { client, server } in ended {
             drop(client);
             wait_for_state(&server, TcpState::CloseWait);
-            eventually_equal("sockets that wait for a FIN", 4, || small(&wire.near, "FIN-WAIT-2"));
+            // Usually as a timewait socket; as a full one if it was locked just then.
+            eventually_equal("sockets that wait for a FIN", 3 + 2 + 1, || {
+                wire.near.sockets().iter().filter(|it| it.state == "FIN-WAIT-2").count()
+            });
             drop(server);
         }
         eventually_equal("sockets in TIME_WAIT", 1, || small(&wire.near, "TIME-WAIT"));
