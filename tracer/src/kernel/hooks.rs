@@ -125,10 +125,11 @@ const HOOKS: [Hook; 7] = [
     Hook {
         name: OptionalHook::SynQueue.name(),
         programs: programs![
-            "synack_timer_entry" at &["reqsk_timer_handler"],
+            // A function that is called between two of these must not leave its mark on the CPU.
             "synack_timer_exit" at &["reqsk_timer_handler"],
-            "hashdance_entry" at &["inet_csk_complete_hashdance"],
+            "synack_timer_entry" at &["reqsk_timer_handler"],
             "hashdance_exit" at &["inet_csk_complete_hashdance"],
+            "hashdance_entry" at &["inet_csk_complete_hashdance"],
             "syn_queue_drop" at SYN_QUEUE_DROP,
             "syn_queue_entry" at &["inet_csk_reqsk_queue_hash_add"],
         ],
