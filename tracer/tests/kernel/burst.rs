@@ -203,8 +203,12 @@ fn continuous_scans_neither_adopt_nor_lose_connections() {
     for role in ["client", "server"] {
         let row = report.row(role, PORT);
         let lost = row.count("closes.lost_sight") + row.count("failures.connect_lost_sight");
-        assert!(row.count("adopted") + lost <= off, "{role}: adopted or lost");
-        assert!(row.count("closed").abs_diff(connections) <= off, "{role}");
+        let (adopted, closed) = (row.count("adopted"), row.count("closed"));
+        assert!(adopted + lost <= off, "{role}: {adopted} adopted, {lost} lost, {off} missing");
+        assert!(
+            closed.abs_diff(connections) <= off,
+            "{role}: {closed} of {connections} closed, {off} missing: {row:?}"
+        );
     }
 }
 

@@ -124,6 +124,7 @@ fn flatten(value: &Value, name: &str, each: &mut impl FnMut(&str, u64)) {
 pub(crate) struct Report(Value);
 
 /// The row of a port in a report.
+#[derive(Debug)]
 pub(crate) struct Row(Value);
 
 /// A report or metrics page with counts of records.
