@@ -629,6 +629,21 @@ fn a_namespace_that_no_process_keeps_takes_its_connections_along() {
     }
 }
 
+/// Its process and its namespace are gone before the first scan, which is to show its role.
+#[test]
+fn an_orphan_of_unknown_role_keeps_its_namespace() {
+    let orphan = Socket::client(1, 40_000);
+    let mut kernel = TracedKernel::traced();
+    kernel.moves(orphan, (Established, FinWait1));
+    assert_eq!(kernel.tracker.held_records(), 1);
+    kernel.wait(1);
+    let namespaces = Vec::new();
+    kernel.report(Input::Namespaces(NamespaceList { time: kernel.now, namespaces }));
+    assert_eq!((kernel.tracker.open().count(), kernel.gaps()), (1, 0));
+    kernel.closes(orphan, FinWait1, Flags::default(), 0);
+    assert_eq!((kernel.tracker.open().count(), kernel.gaps()), (0, 0));
+}
+
 fn holder(time: Nanos, sock: SockId) -> SocketHolder {
     SocketHolder { time, sock, started: 1, pid: 700, parent: 1, comm: "server".into(), cgroup: 0 }
 }

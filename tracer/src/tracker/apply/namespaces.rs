@@ -43,13 +43,13 @@ impl Tracker {
         if gone.is_empty() {
             return;
         }
+        self.settle_all(|netns, _| gone.contains(&netns));
         let kept = self.kept_by_sockets(&gone, list.time);
         self.keep_unlisted(&kept);
         gone.retain(|netns| !kept.contains(netns));
         if gone.is_empty() {
             return;
         }
-        self.settle_all(|netns, _| gone.contains(&netns));
         self.undecided.forget_namespaces(&gone);
         self.listeners.forget_namespaces(&gone);
         self.end_connections_of(&gone, list.time);
