@@ -47,6 +47,7 @@ const AT_THE_OTHER_END: &[(&[&str], &[&str])] = &[
 ];
 
 /// The network namespaces of this host that have an address, as far as its connections show.
+#[derive(Clone, Default)]
 pub(super) struct Places(BTreeMap<IpAddr, BTreeSet<NetnsInode>>);
 
 impl Places {

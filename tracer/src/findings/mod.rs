@@ -28,9 +28,9 @@ use self::{
     case::{Case, Evidence},
 };
 use crate::{
-    tcp::{close_reason::CloseReason, labels::Enumeration},
+    tcp::{close_reason::CloseReason, group_by::By, labels::Enumeration},
     trace::session::Session,
-    tracker::{RowSnapshot, Snapshot},
+    tracker::{RowName, RowSnapshot, Snapshot},
 };
 
 /// How urgent a finding is.
@@ -84,17 +84,35 @@ pub struct Rule {
 /// Checks all rules in every row of the interval. The most urgent findings come first; what another one
 /// causes is part of that.
 pub fn diagnose(session: &Session, snapshot: &Snapshot) -> Vec<Finding> {
-    let rows = snapshot.rows_by_place();
-    let findings = of(&rows, session, snapshot);
-    let mut findings = many::summarize(both_ends::join(findings, &Places::of(&rows)));
-    // The sort is stable: equal findings stay in the order of their rules' ids, then of their rows.
-    findings.sort_by_key(|finding| (Reverse(finding.severity), Reverse(finding.bad)));
-    findings
+    RowFindings::of(session, snapshot).joined()
 }
 
 /// The findings of each row by itself.
-pub(crate) fn of_rows(session: &Session, snapshot: &Snapshot) -> Vec<Finding> {
-    of(&snapshot.rows_by_place(), session, snapshot)
+#[derive(Clone, Default)]
+pub(crate) struct RowFindings {
+    findings: Vec<Finding>,
+    places: Places,
+}
+
+impl RowFindings {
+    /// Checks all rules in every row of the interval.
+    pub(crate) fn of(session: &Session, snapshot: &Snapshot) -> Self {
+        let rows = snapshot.rows_by_place();
+        Self { findings: of(&rows, session, snapshot), places: Places::of(&rows) }
+    }
+
+    /// The findings of a row, of rows that are grouped so.
+    pub(crate) fn in_row(&self, row: &RowName, by: By) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(move |finding| finding.is_in(row, by))
+    }
+
+    /// The findings as [`diagnose`] returns them.
+    pub(crate) fn joined(self) -> Vec<Finding> {
+        let mut findings = many::summarize(both_ends::join(self.findings, &self.places));
+        // The sort is stable: equal findings stay in the order of their rules' ids, then of their rows.
+        findings.sort_by_key(|finding| (Reverse(finding.severity), Reverse(finding.bad)));
+        findings
+    }
 }
 
 fn of(rows: &[RowSnapshot], session: &Session, snapshot: &Snapshot) -> Vec<Finding> {

@@ -3,7 +3,7 @@
 use synfin_common::{port_count::SynQueueEvent, reset::ResetReason, state::TcpState};
 
 use crate::{
-    findings::{self, Severity},
+    findings::{RowFindings, Severity},
     output::column::Value,
     tcp::{
         close_reason::{Class, CloseReason, Phase},
@@ -63,10 +63,19 @@ impl Interval {
 impl PortRow {
     /// All rows of an interval, in the order of their names.
     pub(crate) fn all(session: &Session, snapshot: &Snapshot, by: By) -> Vec<Self> {
+        Self::with_findings(session, snapshot, by, &RowFindings::of(session, snapshot))
+    }
+
+    /// The same if the findings are known already, or not wanted.
+    pub(crate) fn with_findings(
+        session: &Session,
+        snapshot: &Snapshot,
+        by: By,
+        findings: &RowFindings,
+    ) -> Vec<Self> {
         let interval = Interval::of(session, snapshot);
-        let findings = findings::of_rows(session, snapshot);
         let row = |row: RowSnapshot| {
-            let here = findings.iter().filter(|finding| finding.is_in(&row.identity.name, by));
+            let here = findings.in_row(&row.identity.name, by);
             let finding =
                 here.max_by_key(|it| (it.severity, it.count, std::cmp::Reverse(it.rule.id)));
             let finding = finding.map(|finding| (finding.severity, finding.rule.id));

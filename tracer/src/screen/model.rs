@@ -9,7 +9,7 @@ use super::{
     update::{Mailbox, SelfUsage, Update},
 };
 use crate::{
-    findings::{Finding, diagnose},
+    findings::{Finding, RowFindings},
     host::services::Services,
     output::report::RowSelection,
     tcp::group_by::By,
@@ -28,6 +28,9 @@ pub(crate) struct Data {
     /// Closed connections, abnormal ones and others, each ordered by the time of the close.
     closed: [VecDeque<Arc<ConnectionHistory>>; 2],
     pub(crate) usage: SelfUsage,
+    /// The findings of the last minute in each row.
+    in_rows: RowFindings,
+    /// The same, joined.
     pub(crate) findings: Vec<Finding>,
 }
 
@@ -165,7 +168,8 @@ impl Model {
                 self.data.closed[at].pop_front();
             }
         }
-        self.data.findings = diagnose(&self.session, self.data.history.minute());
+        self.data.in_rows = RowFindings::of(&self.session, self.data.history.minute());
+        self.data.findings = self.data.in_rows.clone().joined();
         if self.frozen.is_none() {
             self.update_rows();
             self.follow_shown();
@@ -221,7 +225,8 @@ impl Model {
     /// Rebuilds the rows after a change of the data, grouping, filter or order.
     pub(crate) fn update_rows(&mut self) {
         let by = self.selection.by;
-        let mut rows = rows::rows(&self.session, &self.data().history, by, self.totals);
+        let Data { history, in_rows, .. } = self.data();
+        let mut rows = rows::rows(&self.session, history, in_rows, by, self.totals);
         let wanted = self.filter.to_lowercase();
         rows.retain(|row| {
             let values = row.recent_or_total(self.totals);

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 
 use super::history::History;
 use crate::{
+    findings::RowFindings,
     output::{
         column::{Column, Value, Visibility},
         column_kind::ColumnKind,
@@ -118,11 +119,24 @@ impl ShownRow {
     }
 }
 
-/// All rows with data for the last minute; with `totals`, since the start.
-pub(crate) fn rows(session: &Session, history: &History, by: By, totals: bool) -> Vec<ShownRow> {
-    let port_rows = |snapshot: &Snapshot| PortRow::all(session, snapshot, by);
-    let (last, minute, total) =
-        (port_rows(history.last()), port_rows(history.minute()), port_rows(history.total()));
+/// All rows with data for the last minute, which has these findings; with `totals`, since the start.
+pub(crate) fn rows(
+    session: &Session,
+    history: &History,
+    in_rows: &RowFindings,
+    by: By,
+    totals: bool,
+) -> Vec<ShownRow> {
+    let port_rows = |snapshot: &Snapshot, findings: &RowFindings| {
+        PortRow::with_findings(session, snapshot, by, findings)
+    };
+    // Only the rows by which the table is sorted show findings.
+    let none = RowFindings::default();
+    let of_total =
+        if totals { RowFindings::of(session, history.total()) } else { RowFindings::default() };
+    let last = port_rows(history.last(), &none);
+    let minute = port_rows(history.minute(), in_rows);
+    let total = port_rows(history.total(), &of_total);
     let find = |rows: &[PortRow], name: &RowName| {
         let at = rows.binary_search_by(|row| row.row.identity.name.cmp(name)).ok()?;
         Some(rows[at].clone())

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::{buckets::Buckets, measure::Measure};
 use crate::{
+    findings::RowFindings,
     output::{
         column::Value as Cell, port_columns::COLUMNS, port_row::PortRow, report::RowSelection,
     },
@@ -229,7 +230,8 @@ impl Side {
             side.host.insert(name.to_owned(), value.clone());
         }
         side.host.extend(session.sysctls.clone());
-        for row in PortRow::all(session, snapshot, rows.by) {
+        let none = RowFindings::default();
+        for row in PortRow::with_findings(session, snapshot, rows.by, &none) {
             if rows.includes(&row.row) {
                 side.rows.entry(RowName::of(&row, rows.by.name())).or_default().add(&row);
             }
