@@ -15,7 +15,8 @@ pub(crate) struct ConditionSet {
     /// Whether each condition has had a known value.
     known: Vec<bool>,
     violated: bool,
-    connections: bool,
+    /// Whether any report had traffic.
+    traffic: bool,
     missing: MissingRecords,
 }
 
@@ -31,7 +32,7 @@ impl ConditionSet {
             return Vec::new();
         }
         self.missing.add(MissingRecords::of(&snapshot.events));
-        self.connections |= snapshot.has_connections();
+        self.traffic |= snapshot.has_traffic();
         let mut messages = Vec::new();
         for (condition, known) in self.conditions.iter().zip(&mut self.known) {
             let outcome = condition.evaluate(session, snapshot);
@@ -55,7 +56,7 @@ impl ConditionSet {
             (Exit::Violated, None)
         } else if let Some(doubt) = self.missing.doubt() {
             inconclusive(doubt)
-        } else if !self.connections {
+        } else if !self.traffic {
             inconclusive(NO_CONNECTION.to_owned())
         } else if let Some((condition, _)) = unknown {
             inconclusive(format!(

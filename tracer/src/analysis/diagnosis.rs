@@ -74,7 +74,7 @@ impl Diagnosis {
 
     /// Why the absence of findings means nothing; `None` if it does.
     pub(crate) fn unreliable(&self) -> Option<String> {
-        let is_silent = !self.snapshot.has_connections();
+        let is_silent = !self.snapshot.has_traffic();
         let missing = MissingRecords::of(&self.snapshot.events);
         missing.doubt().or_else(|| is_silent.then(|| NO_CONNECTION.to_owned()))
     }

@@ -189,6 +189,17 @@ impl Counters {
         self.syn_queue[what as usize]
     }
 
+    /// Whether any segment led to no connection, or not yet: handshakes in SYN queues, resets, and
+    /// what listeners dropped or answered by a SYN cookie.
+    pub(super) fn has_port_events(&self) -> bool {
+        let Self { synack_retransmits, listener_drops, syn_drops, cookies_sent, .. } = self;
+        [synack_retransmits, listener_drops, syn_drops, cookies_sent]
+            .into_iter()
+            .chain(&self.syn_queue)
+            .chain(&self.resets)
+            .any(|&count| count > 0)
+    }
+
     /// Number of connections whose wait for accept() is known, exactly or within bounds.
     pub fn accept_waits(&self) -> u64 {
         self.accept_wait.count().max(self.accept_wait_at_most.count())

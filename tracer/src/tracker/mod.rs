@@ -156,6 +156,8 @@ pub struct Tracker {
     /// Closes up to this time are classified: no more evidence about them can arrive.
     classified_until: Nanos,
     interval: CurrentInterval,
+    /// Whether a snapshot had a row.
+    has_reported: bool,
     records: RecordCounts,
     recent_transitions: RecentTransitions,
     changes: Changes,
@@ -187,6 +189,7 @@ impl Tracker {
             now: start,
             classified_until: 0,
             interval: CurrentInterval::begin(start, Events::default()),
+            has_reported: false,
             records: RecordCounts::default(),
             recent_transitions: RecentTransitions::default(),
             changes: Changes::default(),
@@ -333,6 +336,12 @@ impl Tracker {
     /// Inode number of a network namespace, for people; the id itself on kernels without cookies.
     pub fn netns_inode(&self, netns: NetnsId) -> NetnsInode {
         self.names.inode(netns)
+    }
+
+    /// Whether any snapshot had a row, or the next one has: something has matched the filters.
+    pub fn has_rows(&self) -> bool {
+        let start = self.interval.start;
+        self.has_reported || self.rows.iter().any(|row| row.is_worth_reporting(start))
     }
 
     /// Number of connections evicted because the table was full, since the start.

@@ -6,8 +6,6 @@ use std::{
     net::IpAddr,
 };
 
-use synfin_common::port_count::SynQueueEvent;
-
 use super::{
     common::Common,
     counters::Counters,
@@ -161,10 +159,8 @@ impl Row {
         let counters = &self.counters;
         let Counters { attempts, established, adopted, .. } = counters;
         attempts + established + adopted > 0
-            || counters.synack_retransmits > 0
             || counters.accept_waits() > 0
-            || counters.resets_total() > 0
-            || SynQueueEvent::ALL.iter().any(|&what| counters.syn_queue(what) > 0)
+            || counters.has_port_events()
             || counters.time_wait_entered + counters.time_wait_overflowed > 0
             || self.uptime.has_changed_since(start)
             || counters.sum(|_| true) > 0

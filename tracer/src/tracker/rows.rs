@@ -131,6 +131,10 @@ impl Rows {
         }
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().flatten().map(|(_, row)| row)
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&RowKey, &mut Row)> {
         self.rows.iter_mut().flatten().map(|(key, row)| (&*key, row))
     }

@@ -90,12 +90,15 @@ impl Snapshot {
         !self.is_single_look && self.seconds() >= MIN_RATE_INTERVAL
     }
 
-    /// Whether any connection was opened, was open or closed in the interval.
-    pub(crate) fn has_connections(&self) -> bool {
+    /// Whether any connection was opened, was open or closed in the interval, or segments came to a
+    /// port and led to none.
+    pub(crate) fn has_traffic(&self) -> bool {
         self.rows_by_key.values().any(|KeyedStats { stats, .. }| {
             let Counters { attempts, established, adopted, .. } = &stats.counters;
             let open = stats.gauges_at_start.open + stats.gauges.open;
             attempts + established + adopted + open + stats.counters.sum(|_| true) > 0
+                || stats.half_open_peak > 0
+                || stats.counters.has_port_events()
         })
     }
 

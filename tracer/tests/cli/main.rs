@@ -10,6 +10,7 @@
 )]
 
 mod anonymize;
+mod diagnose;
 mod fail_on;
 mod files;
 mod flight_recorder;

@@ -64,6 +64,7 @@ impl Tracker {
             row.begin_interval();
         }
         self.closed_ports.begin_interval();
+        self.has_reported |= !rows_by_key.is_empty();
         let scans = self
             .scan_coverage(&rows_by_key.keys().filter_map(|key: &SnapshotKey| key.netns).collect());
         let snapshot = Snapshot {
