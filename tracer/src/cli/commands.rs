@@ -9,6 +9,7 @@ use synfin_common::state::TcpState;
 use super::{
     output::{FormArgs, NumericArgs, OutputArgs},
     rows::{Grouping, RowsArgs},
+    select::FilterArgs,
     source::{RunArgs, SourceArgs},
     values::{interval, reason, severity, state},
 };
@@ -129,10 +130,12 @@ pub(crate) struct CompareArgs {
     /// Group the rows of a recording by role and this
     #[arg(long, value_enum, default_value_t)]
     pub(crate) by: Grouping,
-    /// Exit with status 1 if a change is at least this urgent: critical if more connections fail or end
-    /// abnormally, warning if anything else became worse
+    /// Exit with status 1 if a change is at least this urgent: a new finding as it is itself, critical if
+    /// more connections fail or end abnormally, warning if anything else became worse
     #[arg(long, value_name = "SEVERITY", value_parser = severity)]
     pub(crate) fail_on: Option<Severity>,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
     #[command(flatten)]
     pub(crate) output: FormArgs,
 }

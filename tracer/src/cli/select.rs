@@ -35,7 +35,7 @@ const HEADING: &str = "Filters";
 const PID_MAX: i64 = 4 << 20;
 
 /// Filters on connections. Different filters are ANDed, the values of one filter are ORed.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub(crate) struct FilterArgs {
     /// Match connections of these processes, which connect or hold the listener
     #[arg(help_heading = HEADING, short, long, value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=PID_MAX))]
@@ -73,6 +73,11 @@ pub(crate) struct FilterArgs {
 }
 
 impl FilterArgs {
+    /// Whether no filter is given.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// The filter for a live trace, with names resolved on this host.
     ///
     /// # Errors

@@ -43,6 +43,11 @@ impl SourceArgs {
             None => Stdout::live().map_err(cannot_write),
         }
     }
+
+    /// The same with these filters.
+    pub(crate) fn filtered(self, filter: FilterArgs) -> Self {
+        Self { filter, ..self }
+    }
 }
 
 /// The command to run while this host is traced.

@@ -11,25 +11,33 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::{
-    analysis::compare::{COMPARED, Comparison, RowChange, Side, SideError, Verdict, compare},
-    cli::{commands::CompareArgs, output::Form, rows::Grouping, source::SourceArgs},
-    findings::Severity,
+    analysis::compare::{
+        COMPARED, Comparison, FindingChange, FindingVerdict, RowChange, Side, SideError, Verdict,
+        compare, compare_findings,
+    },
+    cli::{commands::CompareArgs, output::Form, source::SourceArgs},
+    findings::{Finding, Severity, Traffic, diagnose},
     message::{
         escape::{escape_control, write_json},
         exit::Exit,
         failure::{Failure, cannot_write, describe},
         stderr::warn,
+        wrap::{width, wrap_with_label},
     },
-    output::{consumer::Consumer, report::RowSelection, stdout::Stdout},
+    output::{
+        column::to_object, consumer::Consumer, finding, report::RowSelection, stdout::Stdout,
+    },
     run::{Run, RunMode},
     trace::session::Session,
     tracker::Tracker,
 };
 
 pub(crate) async fn run(args: CompareArgs, verbose: u8) -> Result<Exit> {
-    let before = side(&args.before, args.by, verbose).await?;
-    let after = side(&args.after, args.by, verbose).await?;
-    let found = compare(&before, &after);
+    let before = observed(&args.before, &args, verbose).await?;
+    let after = observed(&args.after, &args, verbose).await?;
+    let mut found = compare(&before.side, &after.side);
+    let findings = before.findings.zip(after.findings);
+    found.findings = findings.map(|(before, after)| compare_findings(before, after));
     write(args.output.form, &found, &mut Stdout::direct()).map_err(cannot_write)?;
     let Some(least) = args.fail_on else { return Ok(Exit::Done) };
     if worst(&found).is_some_and(|worst| worst >= least) {
@@ -53,23 +61,41 @@ fn worst(found: &Comparison) -> Option<Severity> {
         Verdict::Worse => Some(Severity::Warning),
         _ => None,
     });
-    severities.max()
+    let findings = found.findings.iter().flatten().filter_map(FindingChange::severity);
+    severities.chain(findings).max()
+}
+
+/// One side of a comparison.
+struct Observed {
+    side: Side,
+    /// `None` if it is a report, which has none.
+    findings: Option<Vec<Finding>>,
 }
 
 /// Reads one side of a comparison: saved reports, or a recording, from which one report is made.
-async fn side(path: &Path, by: Grouping, verbose: u8) -> Result<Side> {
+async fn observed(path: &Path, args: &CompareArgs, verbose: u8) -> Result<Observed> {
     let unusable = |why: String| {
         let remedy = "give a recording, the directory of a flight recorder, or output of `synfin report -o json`";
         Failure::usage(format!("cannot compare {}", path.display()), why, remedy)
     };
     match reports_in(path).map_err(|error| unusable(describe(&error)))? {
-        Some(reports) => Ok(reports.map_err(|error| unusable(error.to_string()))?),
+        Some(_) if !args.filter.is_empty() => {
+            let what = format!("cannot filter {}", path.display());
+            let why = "it is a report, in which connections are no longer apart";
+            let remedy = "compare recordings, or give the filters to `synfin report`";
+            Err(Failure::usage(what, why, remedy).into())
+        }
+        Some(reports) => {
+            let side = reports.map_err(|error| unusable(error.to_string()))?;
+            Ok(Observed { side, findings: None })
+        }
         None => {
-            let mut report =
-                OneReport::new(RowSelection { by: by.into(), ..RowSelection::default() });
-            let run = Run::open(SourceArgs::from_file(path.into()), verbose)?;
-            run.go(RunMode::Quiet, &mut report).await?;
-            Ok(report.into_side().map_err(|error| unusable(error.to_string()))?)
+            let rows = RowSelection { by: args.by.into(), ..RowSelection::default() };
+            let mut report = OneReport::new(path, rows);
+            let source = SourceArgs::from_file(path.into()).filtered(args.filter.clone());
+            Run::open(source, verbose)?.go(RunMode::Quiet, &mut report).await?;
+            let nothing = || unusable(SideError::Nothing.to_string());
+            Ok(report.observed.ok_or_else(nothing)?)
         }
     }
 }
@@ -94,35 +120,33 @@ fn reports_in(path: &Path) -> io::Result<Option<Result<Side, SideError>>> {
     Ok(Some(Side::of_lines(&String::from_utf8_lossy(&bytes))))
 }
 
-/// Makes one report of the whole trace.
-struct OneReport {
+/// Makes one report of a whole recording.
+struct OneReport<'a> {
+    recording: &'a Path,
     session: Arc<Session>,
     rows: RowSelection,
-    side: Option<Side>,
+    /// `None` until the trace has ended.
+    observed: Option<Observed>,
 }
 
-impl OneReport {
-    fn new(rows: RowSelection) -> Self {
-        Self { session: Arc::default(), rows, side: None }
-    }
-
-    /// The report as one side of a comparison.
-    ///
-    /// # Errors
-    ///
-    /// The trace has not ended, so there is no report.
-    fn into_side(self) -> Result<Side, SideError> {
-        self.side.ok_or(SideError::Nothing)
+impl<'a> OneReport<'a> {
+    fn new(recording: &'a Path, rows: RowSelection) -> Self {
+        Self { recording, session: Arc::default(), rows, observed: None }
     }
 }
 
-impl Consumer for OneReport {
+impl Consumer for OneReport<'_> {
     fn begin(&mut self, session: &Arc<Session>) {
         self.session = session.clone();
     }
 
     fn end(&mut self, tracker: &mut Tracker) -> Result<()> {
-        self.side = Some(Side::of(&self.session, &tracker.take_snapshot(), &self.rows));
+        let snapshot = tracker.take_snapshot();
+        let side = Side::of(&self.session, &snapshot, &self.rows);
+        let traffic = Traffic::Recording(self.recording);
+        let findings = diagnose(&self.session, &snapshot).into_iter();
+        let findings = Some(findings.map(|finding| finding.of_traffic(&traffic)).collect());
+        self.observed = Some(Observed { side, findings });
         Ok(())
     }
 }
@@ -142,6 +166,8 @@ fn write(form: Form, found: &Comparison, out: &mut impl Write) -> io::Result<()>
 const SIDES: [&str; 2] = ["before", "after"];
 
 fn write_text(found: &Comparison, out: &mut impl Write) -> io::Result<()> {
+    let findings = found.findings.as_deref().unwrap_or_default();
+    findings.iter().try_for_each(|change| write_finding(change, out))?;
     for (name, values) in &found.host {
         let [before, after] = values
             .each_ref()
@@ -154,13 +180,37 @@ fn write_text(found: &Comparison, out: &mut impl Write) -> io::Result<()> {
     for (side, _) in SIDES.iter().zip(found.lower_bounds).filter(|(_, is_lower)| *is_lower) {
         writeln!(out, "counts {side} are lower bounds: events were lost")?;
     }
-    let count = |verdict: Verdict| found.rows.iter().filter(|row| row.verdict == verdict).count();
-    let verdicts = Verdict::NAMES.map(|(verdict, name)| (count(verdict), name));
-    let verdicts = verdicts.iter().filter(|(count, _)| *count > 0);
-    let verdicts: Vec<_> = verdicts.map(|(count, name)| format!("{count} {name}")).collect();
-    let rows = if verdicts.is_empty() { "none".to_owned() } else { verdicts.join(", ") };
+    let rows = counts(&Verdict::NAMES, found.rows.iter().map(|row| row.verdict));
+    let rows = rows.unwrap_or_else(|| "none".to_owned());
+    let findings = counts(&FindingVerdict::NAMES, findings.iter().map(|change| change.verdict));
+    let findings = findings.map_or_else(String::new, |counts| format!("; findings: {counts}"));
     let [before, after] = found.seconds;
-    writeln!(out, "rows: {rows} ({before:.1} s before, {after:.1} s after)")
+    writeln!(out, "rows: {rows}{findings} ({before:.1} s before, {after:.1} s after)")
+}
+
+/// How often each verdict occurs: `1 worse, 3 unchanged`; `None` if none does.
+fn counts<V: Copy + PartialEq>(
+    names: &[(V, &str)],
+    verdicts: impl Iterator<Item = V> + Clone,
+) -> Option<String> {
+    let count = |verdict: V| verdicts.clone().filter(|it| *it == verdict).count();
+    let counts = names.iter().map(|&(verdict, name)| (count(verdict), name));
+    let counts = counts.filter(|(count, _)| *count > 0);
+    let counts: Vec<_> = counts.map(|(count, name)| format!("{count} {name}")).collect();
+    (!counts.is_empty()).then(|| counts.join(", "))
+}
+
+fn write_finding(change: &FindingChange, out: &mut impl Write) -> io::Result<()> {
+    let FindingChange { finding, verdict, .. } = change;
+    if *verdict == FindingVerdict::Same {
+        return Ok(());
+    }
+    writeln!(out, "{} finding: {}", verdict.name(), escape_control(&finding.headline(None)))?;
+    if *verdict == FindingVerdict::Gone {
+        return Ok(());
+    }
+    let seen = wrap_with_label("seen", &escape_control(&finding.seen), width());
+    out.write_all(seen.as_bytes())
 }
 
 fn write_row(row: &RowChange, out: &mut impl Write) -> io::Result<()> {
@@ -240,11 +290,22 @@ fn to_json(found: &Comparison) -> Value {
             "gone_reasons": counts(&row.gone_reasons),
         })
     });
+    let findings = found.findings.as_ref().map(|findings| {
+        let findings = findings.iter().map(|change| {
+            let mut object = to_object(finding::COLUMNS, &change.finding);
+            object.insert("verdict".into(), change.verdict.name().into());
+            let [before, after] = change.counts;
+            object.insert("counts".into(), json!({ "before": before, "after": after }));
+            Value::Object(object)
+        });
+        findings.collect::<Vec<_>>()
+    });
     json!({
         "schema": SCHEMA,
         "seconds": { "before": found.seconds[0], "after": found.seconds[1] },
         "lower_bounds": { "before": found.lower_bounds[0], "after": found.lower_bounds[1] },
         "host": host,
+        "findings": findings,
         "rows": rows.collect::<Vec<_>>(),
     })
 }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A problem in one row.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Finding {
     /// The rule that found it.
     pub rule: &'static Rule,

@@ -217,6 +217,8 @@ pub const COLUMNS: &[Column<PortRow>] = with_oldest! { {
         |p| quantile(&p.row.stats.counters.lifetime, 0.5);
     "lifetime.p99_us" "LIFE99" Micros or null, Wide(Right(7)), "99th percentile of the lifetime of ended connections whose beginning was observed.",
         |p| quantile(&p.row.stats.counters.lifetime, 0.99);
+    "lifetime.buckets" "" Buckets, Json, "Ended connections whose beginning was observed by lifetime: pairs of inclusive upper bound and count. Can be added over intervals and hosts.",
+        |p| Value::Buckets(p.row.stats.counters.lifetime.buckets());
     "idle.p50_us" "IDLE50" Micros or null, Wide(Right(7)), "Median time since the last received segment when a connection ended.",
         |p| quantile(&p.row.stats.counters.idle, 0.5);
     "idle.abnormal_p50_us" "BADIDLE" Micros or null, Wide(Right(7)), "Median time without a received segment before a connection ended abnormally, up to the first segment that went unanswered: if it is always the same, a device on the path drops idle connections.",

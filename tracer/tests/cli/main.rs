@@ -10,6 +10,7 @@
 )]
 
 mod anonymize;
+mod compare;
 mod diagnose;
 mod fail_on;
 mod files;

@@ -1,14 +1,16 @@
-//! Compares two reports, before and after, column by column.
+//! Compares two reports, before and after, column by column, and the findings of two recordings.
 //!
 //! A side is a saved report in JSON (all of its intervals added up) or a recording, so that
-//! yesterday's report can be compared with today's recording.
+//! yesterday's report can be compared with today's recording. Reports have no findings.
 
 mod buckets;
+mod findings;
 mod measure;
 pub(crate) mod side;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use findings::{FindingChange, FindingVerdict, compare_findings};
 pub use measure::Measure;
 pub use side::{Row, RowName, Side, SideError};
 
@@ -75,6 +77,20 @@ pub const COMPARED: &[Compared] = &[
         get: |row, _| row.share(row.retransmitted),
     },
     Compared {
+        key: "lifetime.p50_us",
+        title: "lifetime p50 us",
+        is_cost: false,
+        least: OF_LIFETIMES,
+        get: |row, _| Measure::quantile(&row.lifetime, 0.5),
+    },
+    Compared {
+        key: "lifetime.p99_us",
+        title: "lifetime p99 us",
+        is_cost: false,
+        least: OF_LIFETIMES,
+        get: |row, _| Measure::quantile(&row.lifetime, 0.99),
+    },
+    Compared {
         key: "time_wait.entered_per_1000",
         title: "TIME_WAITs /1000",
         is_cost: true,
@@ -121,6 +137,9 @@ const OF_COUNTS: Least = Least { share: 0.05, amount: 0.0 };
 
 /// The least change of latencies, which also depend on the load and the clock of the CPU.
 const OF_LATENCY: Least = Least { share: 0.2, amount: 50.0 };
+
+/// The least change of lifetimes, which depend on what the applications do as well: a millisecond.
+const OF_LIFETIMES: Least = Least { share: 0.2, amount: 1_000.0 };
 
 impl Change {
     /// The values before and after.
@@ -209,9 +228,11 @@ pub struct Comparison {
     pub seconds: [f64; 2],
     /// Whether the counts of each side are lower bounds.
     pub lower_bounds: [bool; 2],
+    /// The findings of both sides, new ones first; `None` if those of a side are not known.
+    pub findings: Option<Vec<FindingChange>>,
 }
 
-/// Compares both sides.
+/// Compares both sides, without their findings.
 pub fn compare(before: &Side, after: &Side) -> Comparison {
     let sides = [before, after];
     let settings: BTreeSet<&String> = sides.iter().flat_map(|side| side.host.keys()).collect();
@@ -234,6 +255,7 @@ pub fn compare(before: &Side, after: &Side) -> Comparison {
         rows,
         seconds,
         lower_bounds: sides.map(|side| side.lower_bounds),
+        findings: None,
     }
 }
 

@@ -72,6 +72,7 @@ pub struct Row {
     pub(super) listener_drops: Option<u64>,
     pub(super) resets: Option<u64>,
     pub(super) clean: Buckets,
+    pub(super) lifetime: Buckets,
     /// Counts of close reasons.
     pub(super) reasons: BTreeMap<String, u64>,
     owner: Option<String>,
@@ -121,6 +122,7 @@ impl Row {
         }
         self.owner = row.text("owner").or(self.owner.take());
         self.clean.add(row.buckets("handshake.clean.buckets"));
+        self.lifetime.add(row.buckets("lifetime.buckets"));
         for reasons in ["failures", "closes"] {
             for (reason, count) in row.counts(reasons).into_iter().filter(|(_, count)| *count > 0) {
                 let sum = self.reasons.entry(reason).or_default();

@@ -9,7 +9,7 @@ use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 use synfin::{
     analysis::{
-        compare::{COMPARED, Verdict},
+        compare::{COMPARED, FindingVerdict, Verdict},
         diagnosis::FINDINGS,
         registries::registries,
     },
@@ -49,7 +49,7 @@ pub(crate) fn all() -> Vec<(PathBuf, String)> {
         (
             "comparison.json",
             "The differences of two reports: `synfin compare -o json`",
-            comparison(),
+            comparison(&finding),
         ),
         ("diagnosis.json", "The findings: `synfin diagnose -o json`", diagnosis),
         ("report.json", "A report: `synfin report -o json`", report),
@@ -68,18 +68,32 @@ pub(crate) fn all() -> Vec<(PathBuf, String)> {
     .into()
 }
 
+/// The values of both sides.
+fn both(kind: &[&str]) -> Value {
+    let side = json!({ "type": kind });
+    let mut sides = empty();
+    for (name, what) in [("before", "Before."), ("after", "After.")] {
+        let mut side = side.clone();
+        side["description"] = what.into();
+        add(&mut sides, name, side);
+    }
+    sides
+}
+
+/// A finding with these columns, before and after.
+fn compared_finding(columns: &[ColumnInfo]) -> Value {
+    let mut finding = object(columns);
+    let verdicts: Vec<_> = FindingVerdict::NAMES.map(|(_, name)| name).into();
+    let verdict = json!({ "description": "What has become of it.", "enum": verdicts });
+    add(&mut finding, "verdict", verdict);
+    let mut counts = both(&["integer", "null"]);
+    counts["description"] = "count on each side; null where it is not found.".into();
+    add(&mut finding, "counts", counts);
+    finding
+}
+
 /// Columns before and after, for each side that has a value.
-fn comparison() -> Value {
-    let both = |kind: &[&str]| {
-        let side = json!({ "type": kind });
-        let mut sides = empty();
-        for (name, what) in [("before", "Before."), ("after", "After.")] {
-            let mut side = side.clone();
-            side["description"] = what.into();
-            add(&mut sides, name, side);
-        }
-        sides
-    };
+fn comparison(finding: &[ColumnInfo]) -> Value {
     let mut columns = empty();
     for compared in COMPARED {
         let mut change = both(&["number", "null"]);
@@ -138,6 +152,15 @@ fn comparison() -> Value {
             "description": "Differences between the hosts: kernel, version, settings.",
             "type": "object",
             "additionalProperties": both(&["string", "null"]),
+        }),
+    );
+    add(
+        &mut comparison,
+        "findings",
+        json!({
+            "description": "The findings of either side, new ones first, each as it is after; as it was before if it is gone. Null if a side is a report, which has none.",
+            "type": ["array", "null"],
+            "items": compared_finding(finding),
         }),
     );
     add(
