@@ -174,6 +174,14 @@ impl<'a> Case<'a> {
         self.value(name)?.trim().parse().ok()
     }
 
+    /// Whether the kernel may choose this port for clients; `None` if it is not known.
+    pub(super) fn is_ephemeral(&self, port: u16) -> Option<bool> {
+        let range = self.value("net.ipv4.ip_local_port_range")?;
+        let mut ends = range.split_whitespace().map(str::parse::<u16>);
+        let (first, last) = (ends.next()?.ok()?, ends.next()?.ok()?);
+        Some((first..=last).contains(&port))
+    }
+
     fn value(&self, name: &str) -> Option<&str> {
         let is_host =
             matches!(&self.row.identity.netns_name, Common::One(name) if **name == *HOST_NETNS);

@@ -24,14 +24,21 @@ fn gap(case: &Case<'_>) -> Option<(Duration, Since)> {
 pub(super) fn nobody_listens(case: &Case<'_>) -> Option<Evidence> {
     let refused = case.counters().resets(ResetReason::NoSocket);
     let is_served = case.counters().established > 0 || gap(case).is_some();
-    let is_a_port = matches!(case.row.identity.port, Common::One(_));
-    if !case.is(Role::Server) || !is_a_port || is_served || refused < LEAST {
+    let Common::One(port) = case.row.identity.port else { return None };
+    if !case.is(Role::Server) || is_served || refused < LEAST {
         return None;
     }
+    // A connection that is older than the trace may have had it.
+    let late = match case.is_ephemeral(port) {
+        Some(true) => {
+            "; it is one that clients use as well, so these may be late segments of an old connection"
+        }
+        Some(false) | None => "",
+    };
     let (seen, advice) = match case.stats().scanned.listeners {
         0 => (
             format!(
-                "{refused} segments were answered by a reset, because nothing listens on the port"
+                "{refused} segments were answered by a reset, because nothing listens on the port{late}"
             ),
             "start the service, or find out who still connects to it (the capture shows the clients)",
         ),

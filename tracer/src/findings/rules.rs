@@ -76,7 +76,7 @@ pub const RULES: &[Rule] = &[
         id: "nobody_listens",
         severity: Warning,
         title: "clients are refused: nobody listens",
-        when: "at least 3 segments to a port without a listener were answered by a reset, or to one with listeners on other addresses on which no connection was established",
+        when: "at least 3 segments to a port without a listener were answered by a reset, or to one with listeners on other addresses on which no connection was established; on a port of the ephemeral range that had no listener, over 2 s or longer, and no client has used the port, or a client on this host was refused",
         matters: "no service accepts these clients: it does not run, or listens on another port or address",
         explains: &[],
         check: nobody_listens,

@@ -19,6 +19,7 @@ mod accept_fifo;
 mod apply;
 mod change;
 pub(crate) mod classify;
+mod client_ports;
 mod closed_ports;
 mod common;
 mod connection;

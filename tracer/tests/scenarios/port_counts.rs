@@ -1,5 +1,7 @@
 //! Events that are counted per port in the kernel, because remote hosts control their rate.
 
+use std::net::SocketAddr;
+
 use synfin::{
     output::{
         column::Value,
@@ -21,11 +23,12 @@ use synfin::{
     tracker::{Common, Counters, Limits, RowSnapshot},
 };
 use synfin_common::{
+    event::Flags,
     port_count::{PortEvent, SynQueueEvent},
     reset::ResetReason::{self, *},
     state::TcpState::*,
 };
-use synfin_testkit::{ELSEWHERE, HERE, Socket, TracedKernel};
+use synfin_testkit::{ELSEWHERE, HERE, SECOND, Socket, TracedKernel};
 
 fn resets(netns: NetnsId, port: u16, reason: ResetReason, count: u64) -> PortCount {
     PortCount { netns, port, counted: PortEvent::Reset(reason).number(), count }
@@ -142,8 +145,8 @@ fn a_port_scan_evicts_rare_refusals() {
     assert_eq!(sum(&mut kernel, Counters::resets_total), (5_003, vec![None]));
 }
 
-#[test]
-fn resets_on_ephemeral_ports_are_counted_in_the_other_row() {
+/// A kernel whose ephemeral ports are known.
+fn with_ephemeral_ports() -> TracedKernel {
     let mut kernel = TracedKernel::traced();
     kernel.ephemeral_ports = Some(EphemeralPorts {
         first: 32_768,
@@ -153,6 +156,79 @@ fn resets_on_ephemeral_ports_are_counted_in_the_other_row() {
         reuse_after_ms: 1000,
     });
     kernel.scan(HERE, &[]);
+    kernel
+}
+
+/// One reset from a port in each of so many seconds.
+fn refuse_each_second(kernel: &mut TracedKernel, port: u16, seconds: u64) {
+    for _ in 0..seconds {
+        kernel.now += SECOND;
+        kernel.tick_with(&[resets(HERE, port, NoSocket, 1)]);
+    }
+}
+
+#[test]
+fn a_service_on_an_ephemeral_port_gets_a_row_if_its_clients_go_on() {
+    let mut kernel = with_ephemeral_ports();
+    refuse_each_second(&mut kernel, 50_051, 2);
+    assert_eq!(sum(&mut kernel, Counters::resets_total), (2, vec![None]));
+    refuse_each_second(&mut kernel, 50_051, 1);
+    assert_eq!(sum(&mut kernel, Counters::resets_total), (1, vec![Some(50_051)]));
+    refuse_each_second(&mut kernel, 50_052, 5);
+    // All resets of the interval move to the row.
+    assert_eq!(sum(&mut kernel, Counters::resets_total), (5, vec![Some(50_052)]));
+}
+
+#[test]
+fn late_segments_of_one_connection_are_no_service() {
+    let mut kernel = with_ephemeral_ports();
+    // All at once, in a few ticks: the reset of the first ends the connection at the peer.
+    for _ in 0..3 {
+        kernel.now += SECOND / 4;
+        kernel.tick_with(&[resets(HERE, 50_051, NoSocket, 20)]);
+    }
+    assert_eq!(sum(&mut kernel, Counters::resets_total), (60, vec![None]));
+}
+
+#[test]
+fn late_segments_to_a_clients_port_are_no_service() {
+    let mut kernel = with_ephemeral_ports();
+    let client = Socket::client(1, 50_051);
+    kernel.connection(client, &[SynSent, Established]);
+    kernel.closes(client, Established, Flags::HAS_SOCKET, 104);
+    // The peer does not get the resets, and retransmits.
+    refuse_each_second(&mut kernel, 50_051, 300);
+    assert_eq!(sum(&mut kernel, Counters::resets_total), (300, vec![None]));
+    // After an hour it has given up.
+    kernel.now += 1_800 * SECOND;
+    kernel.closes_simultaneously(Socket::client(2, 50_052));
+    kernel.now += 1_800 * SECOND;
+    kernel.closes_simultaneously(Socket::client(3, 50_053));
+    refuse_each_second(&mut kernel, 50_051, 3);
+    assert_eq!(sum(&mut kernel, Counters::resets_total), (3, vec![Some(50_051)]));
+}
+
+#[test]
+fn a_client_on_this_host_proves_an_attempt_to_connect() {
+    let mut kernel = with_ephemeral_ports();
+    // The port was once a client's.
+    kernel.closes_simultaneously(Socket::client(1, 50_051));
+    for (id, address) in [(2, [127, 0, 0, 1]), (3, [192, 0, 2, 1])] {
+        let local = SocketAddr::from((address, 40_000));
+        let remote = SocketAddr::from((address, 50_049 + id as u16));
+        let client = Socket { local, remote, ..Socket::client(id, 40_000) };
+        kernel.opens(client, (Close, SynSent), None);
+        kernel.receives_reset(client);
+        kernel.closes(client, SynSent, Flags::HAS_SOCKET, 111);
+    }
+    kernel.tick_with(&[50_051, 50_052].map(|port| resets(HERE, port, NoSocket, 3)));
+    let expected = (6, vec![Some(50_051), Some(50_052)]);
+    assert_eq!(sum(&mut kernel, Counters::resets_total), expected);
+}
+
+#[test]
+fn resets_on_ephemeral_ports_are_counted_in_the_other_row() {
+    let mut kernel = with_ephemeral_ports();
     kernel.tick_with(&[resets(HERE, 32_768, NoSocket, 9), resets(HERE, 60_999, NoSocket, 9)]);
     assert_eq!(sum(&mut kernel, Counters::resets_total), (18, vec![None]));
     kernel.tick_with(&[resets(HERE, 32_767, NoSocket, 9), resets(HERE, 61_000, NoSocket, 9)]);

@@ -186,6 +186,19 @@ impl Tracker {
         }
     }
 
+    /// Notes what the end of a client's connection tells about resets from ports without a row.
+    fn note_ports(&mut self, connection: &Connection, reason: CloseReason, time: Nanos) {
+        if connection.role == Role::Server {
+            return;
+        }
+        let (local, remote) = (connection.local(), connection.remote());
+        self.closed_ports.note_client(connection.netns, local.port(), time);
+        let is_here = remote.ip().is_loopback() || remote.ip() == local.ip();
+        if reason == CloseReason::ConnectRefusedRst && is_here {
+            self.closed_ports.note_refused(connection.netns, remote.port());
+        }
+    }
+
     fn record_close(
         &mut self,
         connection: &Connection,
@@ -202,6 +215,7 @@ impl Tracker {
         let (sent, received) = end.map_or((None, None), |end| bytes(end, connection.role));
 
         self.note_subflow_reset(connection, reason, time);
+        self.note_ports(connection, reason, time);
         let row = self.rows.get_mut(connection.row);
         row.gauges.leave(connection.state);
         row.counters.close(reason, connection.state, time);

@@ -1,7 +1,7 @@
 //! Applies the counts of the eBPF programs per local port: handshakes in SYN queues, retransmitted
 //! SYN-ACKs, and resets sent without a connection.
 
-use synfin_common::port_count::PortEvent;
+use synfin_common::{port_count::PortEvent, reset::ResetReason};
 
 use crate::{
     tcp::role::Role,
@@ -47,7 +47,11 @@ impl Tracker {
         let of_other_row = match counted {
             _ if port == 0 => None,
             PortEvent::SynackRetransmit | PortEvent::SynQueue(_) => Some(Vec::new()),
-            // Resets from ephemeral ports answer late segments of clients' connections.
+            // Resets from ephemeral ports answer late segments of clients' connections, or clients of a
+            // service that is down.
+            PortEvent::Reset(ResetReason::NoSocket) if is_ephemeral => {
+                self.closed_ports.add_ephemeral(netns, port, (counted, count), self.now)
+            }
             PortEvent::Reset(_) if is_ephemeral => None,
             PortEvent::Reset(_) => self.closed_ports.add(netns, port, (counted, count)),
         };
