@@ -1,11 +1,17 @@
 //! What a rule sees of a row, and what it returns.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use synfin_common::state::TcpState;
 
 use super::{
     Severity,
+    by_port::ByPort,
     thresholds::{LEAST, SHARE_PCT},
 };
 use crate::{
@@ -17,6 +23,8 @@ use crate::{
 /// A row of an interval, and the settings of its host.
 pub(crate) struct Case<'a> {
     pub(super) row: &'a RowSnapshot,
+    /// The other rows.
+    pub(super) by_port: &'a ByPort<'a>,
     /// The interval (CLOCK_MONOTONIC, nanoseconds).
     pub(super) start: Nanos,
     pub(super) end: Nanos,
@@ -45,6 +53,8 @@ pub(crate) struct Evidence {
     pub(super) severity: Option<Severity>,
     /// What replaces the rule's title and consequences.
     pub(super) about: Option<(&'static str, &'static str)>,
+    /// The local addresses of the port that it is about, if not those of the row's connections.
+    pub(super) addresses: Option<BTreeSet<IpAddr>>,
 }
 
 /// When a problem began (CLOCK_MONOTONIC, nanoseconds).
@@ -94,6 +104,7 @@ impl Evidence {
             culprit: None,
             severity: None,
             about: None,
+            addresses: None,
         }
     }
 
@@ -113,10 +124,11 @@ impl Evidence {
 impl<'a> Case<'a> {
     pub(super) fn new(
         row: &'a RowSnapshot,
+        by_port: &'a ByPort<'a>,
         snapshot: &Snapshot,
         sysctls: &'a BTreeMap<String, String>,
     ) -> Self {
-        Self { row, start: snapshot.start, end: snapshot.end, sysctls }
+        Self { row, by_port, start: snapshot.start, end: snapshot.end, sysctls }
     }
 
     pub(super) fn stats(&self) -> &RowStats {

@@ -1,10 +1,12 @@
 //! The rules about attempts to connect.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use synfin_common::state::TcpState;
 
 use super::{
+    Severity,
+    addresses::{ONE_OF_TWO, accepted_at},
     case::{Capture, Case, Evidence, Look, pct, percent, share, span},
     thresholds::{LEAST, RETRANSMITTED_PCT},
 };
@@ -93,6 +95,16 @@ pub(super) fn connect_refused(case: &Case<'_>) -> Option<Evidence> {
         _ => format!("{by_reset} by a reset, {by_icmp} by ICMP"),
     };
     let seen = format!("{refused}: {how}");
+    if let Some((address, port)) = accepted_at(case).zip(case.row.identity.port.one()) {
+        let other = SocketAddr::new(address, *port);
+        let seen = format!("{seen}; at {other} the same clients are accepted");
+        let advice = format!(
+            "let the service listen on all addresses that its name has, or remove this one from the name (A, AAAA, /etc/hosts), or let the clients connect to {other}"
+        );
+        let about = Some(("one of two addresses refuses connections", ONE_OF_TWO));
+        let evidence = case.of_ends(REASONS, seen, advice);
+        return Some(Evidence { about, severity: Some(Severity::Warning), ..evidence });
+    }
     let advice = if by_reset >= by_icmp {
         "check that the server runs and listens on that address and port"
     } else {

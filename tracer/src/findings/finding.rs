@@ -122,7 +122,7 @@ impl Finding {
             owners: identity.owners.clone(),
             reasons: evidence.reasons,
             bad: row.bad(),
-            addresses: identity.addresses.clone(),
+            addresses: evidence.addresses.unwrap_or_else(|| identity.addresses.clone()),
             netns_id: identity.name.netns,
             matters,
             since: evidence.since,

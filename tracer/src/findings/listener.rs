@@ -1,10 +1,14 @@
 //! The rules about ports without a listener.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    time::Duration,
+};
 
 use synfin_common::reset::ResetReason;
 
 use super::{
+    addresses::{self, RefusedHere},
     case::{Capture, Case, Evidence, Look, Since, span},
     thresholds::{LEAST, LISTENER_GAP},
 };
@@ -22,34 +26,83 @@ fn gap(case: &Case<'_>) -> Option<(Duration, Since)> {
 }
 
 pub(super) fn nobody_listens(case: &Case<'_>) -> Option<Evidence> {
-    let refused = case.counters().resets(ResetReason::NoSocket);
-    let is_served = case.counters().established > 0 || gap(case).is_some();
     let Common::One(port) = case.row.identity.port else { return None };
-    if !case.is(Role::Server) || is_served || refused < LEAST {
+    if !case.is(Role::Server) || gap(case).is_some() {
+        return None;
+    }
+    if case.counters().established > 0 {
+        return nobody_listens_there(case, port);
+    }
+    let here = RefusedHere::of(case);
+    // Before Linux 6.10, resets are not known.
+    let refused = case.counters().resets(ResetReason::NoSocket).max(here.count);
+    if refused < LEAST {
         return None;
     }
     // A connection that is older than the trace may have had it.
     let late = match case.is_ephemeral(port) {
-        Some(true) => {
+        Some(true) if here.count == 0 => {
             "; it is one that clients use as well, so these may be late segments of an old connection"
         }
-        Some(false) | None => "",
+        _ => "",
     };
-    let (seen, advice) = match case.stats().scanned.listeners {
-        0 => (
+    let listening = &case.row.identity.listening;
+    let (seen, advice) = if listening.is_empty() && case.stats().scanned.listeners == 0 {
+        (
             format!(
                 "{refused} segments were answered by a reset, because nothing listens on the port{late}"
             ),
             "start the service, or find out who still connects to it (the capture shows the clients)",
-        ),
-        _ => (
-            format!(
-                "{refused} segments were answered by a reset, and no connection was established, although something listens on the port"
-            ),
-            "compare the address of the listener with the one that the clients connect to (the capture shows it)",
-        ),
+        )
+    } else {
+        let mut seen = format!(
+            "{refused} segments were answered by a reset, and no connection was established, although something listens on the port"
+        );
+        if !listening.is_empty() {
+            seen += &format!(" ({})", addresses::list(listening, port));
+        }
+        if !here.addresses.is_empty() {
+            let tried = addresses::list(&here.addresses, port);
+            seen += &format!("; clients on this host try {tried}");
+        }
+        let advice = "compare the address of the listener with the one that the clients connect to (the capture shows it)";
+        (seen, advice)
     };
-    Some(Evidence::new(refused, seen, advice).look_at(Look::Row).capture(Capture::Handshakes))
+    // Of a server without a connection, no address is known.
+    let known = &case.row.identity.addresses;
+    let addresses = (!known.is_empty()).then(|| known.union(&here.addresses).copied().collect());
+    let evidence = Evidence::new(refused, seen, advice);
+    let evidence = evidence.look_at(Look::Row).capture(Capture::Handshakes);
+    Some(Evidence { addresses, ..evidence })
+}
+
+/// The evidence that clients on this host try an address of a port without a listener, while others
+/// have one. (Of clients elsewhere, resets do not show the address.)
+fn nobody_listens_there(case: &Case<'_>, port: u16) -> Option<Evidence> {
+    const ABOUT: (&str, &str) =
+        ("nobody listens on one of the addresses that clients try", addresses::ONE_OF_TWO);
+    let RefusedHere { count, addresses: tried } = RefusedHere::of(case);
+    let listening = &case.row.identity.listening;
+    if count < LEAST || listening.is_empty() {
+        return None;
+    }
+    let is_v6_only = tried.iter().any(IpAddr::is_ipv4)
+        && listening.contains(&IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    let v6_only = if is_v6_only { ", for IPv6 only (IPV6_V6ONLY)" } else { "" };
+    let (there, here) = (addresses::list(&tried, port), addresses::list(listening, port));
+    let seen = format!(
+        "{count} attempts of clients on this host were refused: nothing listens on {there}; listeners are on {here}{v6_only}"
+    );
+    let localhost = if tried.contains(&IpAddr::V6(Ipv6Addr::LOCALHOST)) {
+        " (the name localhost has ::1 and 127.0.0.1)"
+    } else {
+        ""
+    };
+    let advice = format!(
+        "let the service listen on {there} as well, or the clients connect to an address that has a listener{localhost}"
+    );
+    let evidence = Evidence::new(count, seen, advice).capture(Capture::Handshakes);
+    Some(Evidence { about: Some(ABOUT), addresses: Some(tried), ..evidence })
 }
 
 pub(super) fn listener_gone(case: &Case<'_>) -> Option<Evidence> {

@@ -2,7 +2,9 @@
 //! from the tracker's values alone. A new finding begins in `rules.rs`.
 
 mod accept_queue;
+mod addresses;
 mod both_ends;
+mod by_port;
 mod case;
 mod connect;
 mod ends;
@@ -25,6 +27,7 @@ pub use rules::RULES;
 
 use self::{
     both_ends::Places,
+    by_port::ByPort,
     case::{Case, Evidence},
 };
 use crate::{
@@ -117,8 +120,12 @@ impl RowFindings {
 
 fn of(rows: &[RowSnapshot], session: &Session, snapshot: &Snapshot) -> Vec<Finding> {
     let (mut findings, mut quiet) = (Vec::new(), BTreeSet::new());
+    let by_port = ByPort::of(rows);
+    let check = |row: &RowSnapshot| {
+        of_row(&Case::new(row, &by_port, snapshot, &session.sysctls), session)
+    };
     for row in rows {
-        let found = of_row(row, session, snapshot);
+        let found = check(row);
         if found.is_empty() && row.identity.name.remote.is_some() {
             quiet.insert(&row.identity.name);
         }
@@ -126,17 +133,16 @@ fn of(rows: &[RowSnapshot], session: &Session, snapshot: &Snapshot) -> Vec<Findi
     }
     // What is rare toward each destination can be a pattern toward all of them.
     let together = snapshot.rows_of_all_destinations(|place| quiet.contains(place));
-    findings.extend(together.iter().flat_map(|row| of_row(row, session, snapshot)));
+    findings.extend(together.iter().flat_map(check));
     findings
 }
 
-fn of_row(row: &RowSnapshot, session: &Session, snapshot: &Snapshot) -> Vec<Finding> {
-    let case = Case::new(row, snapshot, &session.sysctls);
-    let found = RULES.iter().filter_map(|rule| Some((rule, (rule.check)(&case)?)));
+fn of_row(case: &Case<'_>, session: &Session) -> Vec<Finding> {
+    let found = RULES.iter().filter_map(|rule| Some((rule, (rule.check)(case)?)));
     let mut found: Vec<_> = found.collect();
     let explained: Vec<_> = found.iter().flat_map(|(rule, _)| rule.explains).copied().collect();
-    let others = ends::of_other_reasons(&case, &explained);
+    let others = ends::of_other_reasons(case, &explained);
     found.extend(others.into_iter().map(|evidence| (&rules::ENDED_ABNORMALLY, evidence)));
-    let finding = |(rule, evidence)| Finding::new(rule, evidence, row, session);
+    let finding = |(rule, evidence)| Finding::new(rule, evidence, case.row, session);
     found.into_iter().map(finding).collect()
 }

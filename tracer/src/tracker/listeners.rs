@@ -1,8 +1,8 @@
 //! Listening sockets, which determine the owners of server ports.
 
 use std::{
-    collections::{HashMap, HashSet},
-    net::SocketAddr,
+    collections::{BTreeSet, HashMap, HashSet},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -194,6 +194,11 @@ impl Listeners {
     pub(crate) fn on(&self, netns: NetnsId, port: u16) -> impl Iterator<Item = &Listener> {
         let socks = self.by_port.get(&(netns, port)).into_iter().flatten();
         socks.filter_map(|sock| self.by_sock.get(sock))
+    }
+
+    /// The addresses of the listeners on a port, at most so many.
+    pub(crate) fn addresses_on(&self, netns: NetnsId, port: u16, most: usize) -> BTreeSet<IpAddr> {
+        self.on(netns, port).take(most).map(|listener| listener.local.ip()).collect()
     }
 
     /// A new connection is in the accept queue of one of several listeners.

@@ -53,6 +53,8 @@ pub struct RowIdentity {
     pub pid: Common<u32>,
     /// Local addresses of the connections, as far as they are known.
     pub addresses: BTreeSet<IpAddr>,
+    /// Addresses of the listeners at the end of the interval; none for clients.
+    pub listening: BTreeSet<IpAddr>,
 }
 
 impl RowSnapshot {
@@ -182,6 +184,7 @@ struct Group {
     namespace_inodes: BTreeSet<NetnsInode>,
     namespace_names: BTreeSet<Arc<str>>,
     addresses: BTreeSet<IpAddr>,
+    listening: BTreeSet<IpAddr>,
     stats: RowStats,
 }
 
@@ -195,6 +198,7 @@ impl Group {
         self.namespace_inodes.extend(row.netns_inode);
         self.namespace_names.extend(row.netns_name.clone());
         self.addresses.extend(&row.addresses);
+        self.listening.extend(&row.listening);
         self.stats.add(&row.stats);
     }
 
@@ -212,6 +216,7 @@ impl Group {
             pod: texts(pods.into_iter().flatten().collect()),
             netns_name: Common::of(self.namespace_names),
             addresses: self.addresses,
+            listening: self.listening,
             owners: self.owners.clone(),
             pid: self.pid,
             owner: Common::of(self.owners.iter().map(|owner| owner.name.clone()).collect()),

@@ -58,7 +58,7 @@ pub(crate) struct Row {
 const OWNERS_LIMIT: usize = 64;
 
 /// Maximum number of local addresses of a row.
-const SOURCES_LIMIT: usize = 64;
+pub(super) const SOURCES_LIMIT: usize = 64;
 
 impl Row {
     /// Whether the row has no connection and no TIME_WAIT, so that it can be merged.

@@ -76,6 +76,8 @@ pub(super) struct KeyedStats {
     pub(super) netns_name: Option<Arc<str>>,
     /// Local addresses of the connections, as far as they are known.
     pub(super) addresses: BTreeSet<IpAddr>,
+    /// Addresses of the port's listeners.
+    pub(super) listening: BTreeSet<IpAddr>,
     pub(super) stats: RowStats,
 }
 
@@ -120,10 +122,11 @@ impl Snapshot {
     pub fn merge_next(&mut self, later: &Self) {
         let empty = KeyedStats::default();
         for (key, row) in &mut self.rows_by_key {
-            let KeyedStats { owners, pid, netns_name, addresses, stats, .. } =
+            let KeyedStats { owners, pid, netns_name, addresses, listening, stats, .. } =
                 later.rows_by_key.get(key).unwrap_or(&empty);
             row.stats.merge_next(stats);
             row.addresses.extend(addresses);
+            row.listening.clone_from(listening);
             row.pid.add(pid.clone());
             row.owners.extend(owners.iter().cloned());
             row.netns_name = netns_name.clone().or(row.netns_name.take());

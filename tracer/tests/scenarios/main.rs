@@ -13,6 +13,7 @@ mod accept_queue;
 mod accept_waits;
 #[path = "../accuracy/mod.rs"]
 mod accuracy;
+mod addresses;
 mod close_reasons;
 mod closing;
 mod ephemeral_ports;

@@ -123,6 +123,8 @@ situations! {
             => critical nobody_listens, ["nothing listens on the port", "clients of 10.", "were refused"];
         overflows_here, "the accept queue overflows, and clients on this host give up"
             => critical accept_queue_overflow, ["the limit is 2", "clients of 10.", "given up by the application"];
+        one_address, "clients on this host try ::1 and 127.0.0.1, and the service listens on 127.0.0.1 only"
+            => warning nobody_listens, ["nothing listens on [::1]:", "listeners are on 127.0.0.1:", "the same clients are accepted"];
         restarts_here, "a server restarts, and its clients are on this host"
             => critical listener_gone, ["3 clients were refused", "clients of 10."];
     }

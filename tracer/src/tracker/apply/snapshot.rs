@@ -13,6 +13,7 @@ use crate::{
         ephemeral::RateInterval,
         events::Events,
         oldest::{LINGERING_STATES, LONG, Oldest, OldestPerState, keep_older},
+        row::SOURCES_LIMIT,
         row_key::{RowId, RowKey},
         snapshot::{KeyedStats, ScanCoverage, Snapshot, SnapshotKey, Tables},
     },
@@ -40,8 +41,10 @@ impl Tracker {
                 let owner = key.owner.and_then(|id| labels.get_index(id as usize)).cloned();
                 let owners = owner.clone().map_or_else(|| row.owners.clone(), |one| [one].into());
                 let mut stats = row.stats();
+                let mut listening = BTreeSet::new();
                 if let (Role::Server, Some(port)) = (key.role, key.port) {
                     stats.unaccepted = self.listeners.unaccepted(key.netns, port);
+                    listening = self.listeners.addresses_on(key.netns, port, SOURCES_LIMIT);
                 }
                 stats.oldest = oldest.remove(&id).unwrap_or_default();
                 stats.ephemeral = key.destination().and_then(|destination| {
@@ -58,7 +61,15 @@ impl Tracker {
                 let key = SnapshotKey { role, netns, port, remote, owner };
                 let addresses = row.sources.iter().copied().collect();
                 let pid = row.pid.clone();
-                let row = KeyedStats { owners, pid, netns_inode, netns_name, addresses, stats };
+                let row = KeyedStats {
+                    owners,
+                    pid,
+                    netns_inode,
+                    netns_name,
+                    addresses,
+                    listening,
+                    stats,
+                };
                 rows_by_key.insert(key, row);
             }
             row.begin_interval();

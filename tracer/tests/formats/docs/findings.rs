@@ -24,10 +24,11 @@ three connections are enough for it.
 const LIMITS: &str = "
 ## What is not found
 
-- Clients that are refused on a port of the ephemeral range (`net.ipv4.ip_local_port_range`) on which nobody listens:
-  on the host of the port, late segments of other connections are reset in the same way. The host of the clients
-  finds them.
-- A port with listeners on some addresses while clients are refused on others, if connections are established as well.
+- Clients of other hosts that are refused within two seconds on a port of the ephemeral range
+  (`net.ipv4.ip_local_port_range`) that had no listener, or on one that a client of this host has used in the last
+  quarter of an hour: late segments of other connections are reset in the same way. The host of the clients finds them.
+- A port with listeners on some addresses while clients of other hosts are refused on others, if connections are
+  established as well.
 - A non-blocking connect() that a firewall on the same host rejects with ICMP: the kernel shows the error to the
   application only, so the attempt counts as `connect_cancelled`.
 - A receiver that never reads, before the kernel gives up its connections (`timeout_zero_window`).

@@ -1,6 +1,11 @@
 //! Situations of which both ends are on this host.
 
-use std::{io::Write as _, thread, time::Duration};
+use std::{
+    io::Write as _,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    thread,
+    time::Duration,
+};
 
 use synfin_common::state::TcpState;
 
@@ -35,6 +40,20 @@ pub(super) fn overflows_here(play: &Play<'_>) {
     thread::sleep(Duration::from_millis(1_500));
     drop(more);
     play.keep((listener, waiting));
+}
+
+pub(super) fn one_address(play: &Play<'_>) {
+    let namespace = &play.stage.within.near;
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, play.port));
+    let listener = namespace.listen(at);
+    play.begin();
+    be_refused(namespace, (Ipv6Addr::LOCALHOST, play.port).into());
+    let connect = |_| {
+        let client = namespace.connect(at).expect("a connection");
+        (client, listener.accept().expect("the connection"))
+    };
+    let pairs: Vec<_> = (0..FEW).map(connect).collect();
+    play.keep((pairs, listener));
 }
 
 pub(super) fn restarts_here(play: &Play<'_>) {
