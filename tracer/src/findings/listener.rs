@@ -86,8 +86,8 @@ fn nobody_listens_there(case: &Case<'_>, port: u16) -> Option<Evidence> {
     if count < LEAST || listening.is_empty() {
         return None;
     }
-    let is_v6_only = tried.iter().any(IpAddr::is_ipv4)
-        && listening.contains(&IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    let is_v6_only =
+        tried.iter().any(IpAddr::is_ipv4) && listening.contains(&IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     let v6_only = if is_v6_only { ", for IPv6 only (IPV6_V6ONLY)" } else { "" };
     let (there, here) = (addresses::list(&tried, port), addresses::list(listening, port));
     let seen = format!(

@@ -121,9 +121,8 @@ impl RowFindings {
 fn of(rows: &[RowSnapshot], session: &Session, snapshot: &Snapshot) -> Vec<Finding> {
     let (mut findings, mut quiet) = (Vec::new(), BTreeSet::new());
     let by_port = ByPort::of(rows);
-    let check = |row: &RowSnapshot| {
-        of_row(&Case::new(row, &by_port, snapshot, &session.sysctls), session)
-    };
+    let check =
+        |row: &RowSnapshot| of_row(&Case::new(row, &by_port, snapshot, &session.sysctls), session);
     for row in rows {
         let found = check(row);
         if found.is_empty() && row.identity.name.remote.is_some() {

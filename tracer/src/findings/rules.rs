@@ -247,7 +247,7 @@ pub const RULES: &[Rule] = &[
         id: "reset_by_peer",
         severity: Warning,
         title: "peers reset connections that are in use",
-        when: "at least 3 connections, and 1 % of all, were reset by the peer before either side closed, besides those of the findings above",
+        when: "at least 3 connections, and 1 % of all, were reset by the peer before either side closed, besides those of the findings above; a notice if the peer is on this host and closed them with SO_LINGER 0",
         matters: "data in flight is lost",
         explains: &[CloseReason::ResetByPeer],
         check: reset_by_peer,

@@ -13,10 +13,10 @@ mod accept_queue;
 mod accept_waits;
 #[path = "../accuracy/mod.rs"]
 mod accuracy;
-mod addresses;
 mod close_reasons;
 mod closing;
 mod ephemeral_ports;
+mod findings;
 mod late_evidence;
 mod listeners;
 mod mptcp;

@@ -125,6 +125,8 @@ situations! {
             => critical accept_queue_overflow, ["the limit is 2", "clients of 10.", "given up by the application"];
         one_address, "clients on this host try ::1 and 127.0.0.1, and the service listens on 127.0.0.1 only"
             => warning nobody_listens, ["nothing listens on [::1]:", "listeners are on 127.0.0.1:", "the same clients are accepted"];
+        resets_here, "clients on this host close with SO_LINGER 0"
+            => notice reset_by_peer, ["3 of 3 connections were reset", "at the other end, on this host", "3 connections with SO_LINGER 0"];
         restarts_here, "a server restarts, and its clients are on this host"
             => critical listener_gone, ["3 clients were refused", "clients of 10."];
     }

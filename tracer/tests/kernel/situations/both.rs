@@ -10,7 +10,7 @@ use std::{
 use synfin_common::state::TcpState;
 
 use super::{FEW, Play, be_refused, few_pairs, servers::restart};
-use crate::lab::{Pair, eventually, wait_for_state};
+use crate::lab::{Pair, eventually, reset, wait_for_state};
 
 pub(super) fn server_does_not_read(play: &Play<'_>) {
     let wire = &play.stage.within;
@@ -54,6 +54,19 @@ pub(super) fn one_address(play: &Play<'_>) {
     };
     let pairs: Vec<_> = (0..FEW).map(connect).collect();
     play.keep((pairs, listener));
+}
+
+pub(super) fn resets_here(play: &Play<'_>) {
+    let wire = &play.stage.within;
+    let listener = wire.far.listen(play.here());
+    play.begin();
+    for mut pair in few_pairs(wire, &listener) {
+        pair.send(b"question");
+        let Pair { client, server } = pair;
+        reset(client);
+        wait_for_state(&server, TcpState::Close);
+    }
+    play.keep(listener);
 }
 
 pub(super) fn restarts_here(play: &Play<'_>) {

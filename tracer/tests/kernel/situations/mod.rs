@@ -198,7 +198,7 @@ plays! {
         overflows hangs hangs_since accepts_late half_open flooded restarts closes_partly not_there elsewhere
         checked impatient server_leaks clients_vanish;
     both:
-        server_does_not_read nobody_here overflows_here one_address restarts_here;
+        server_does_not_read nobody_here overflows_here one_address resets_here restarts_here;
     healthy:
         scan load_test server_closes half_closes kept_alive idle bulk rolling_restart handed_over
         early_client cancelled closes_later;
