@@ -91,13 +91,13 @@ pub(crate) struct ConnectionsArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct AnonymizeArgs {
-    /// The recording to read
+    /// The recording to read: a file, or the directory of a flight recorder
     #[arg(value_name = "IN")]
     pub(crate) from: PathBuf,
-    /// The file to write, readable by its owner only
+    /// The file to write, readable by its owner only; a new directory if IN is one
     #[arg(value_name = "OUT")]
     pub(crate) to: PathBuf,
-    /// Overwrite OUT if it exists
+    /// Overwrite OUT, or files in it, if it exists
     #[arg(long)]
     pub(crate) force: bool,
     #[arg(long, value_name = "FILE", help = KEY_FILE)]

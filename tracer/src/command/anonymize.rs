@@ -1,9 +1,10 @@
-//! `anonymize`: copies a recording without addresses and names, so that it can be shared.
+//! `anonymize`: copies a recording, or all files of a flight recorder, without addresses and names, so that
+//! they can be shared.
 
 use std::{
     fs::{self, File},
-    io::{self, BufReader, Read},
-    path::Path,
+    io::{self, BufReader, ErrorKind, Read},
+    path::{Path, PathBuf},
 };
 
 use anyhow::Result;
@@ -16,7 +17,12 @@ use crate::{
         failure::{Failure, describe},
         stderr::warn,
     },
-    record::{destination::record_to, errors, owner_only::Existing},
+    record::{
+        destination::record_to,
+        errors,
+        flight::files_in,
+        owner_only::{self, Existing},
+    },
     trace::{
         anonymize::{Anonymizer, Key},
         recording::{Frame, Reader, RecordingError},
@@ -70,57 +76,148 @@ fn key_in(path: &Path) -> Result<Key, Failure> {
     Ok(Key::from_secret(secret))
 }
 
-/// Writes an anonymized copy of a recording.
+/// Writes an anonymized copy of a recording, or of each file of a flight recorder.
 ///
 /// # Errors
 ///
 /// The input cannot be read or the output cannot be written. If the input is damaged, the copy has
 /// every frame before the damage.
 pub(crate) fn run(args: &AnonymizeArgs) -> Result<Exit> {
-    let (from, to) = (&args.from, &args.to);
     let mut anonymizer = anonymizer(args.key_file.as_deref())?;
-    let unreadable = |error| errors::unreadable(from, &error, false);
-    let input = File::open(from).map_err(|error| unreadable(error.into()))?;
-    if are_the_same(&input, to) {
-        let what = format!("cannot anonymize {} into itself", from.display());
-        let why = "it would be overwritten before it is read";
-        return Err(Failure::usage(what, why, "name another file to write").into());
+    if fs::metadata(&args.from).is_ok_and(|metadata| metadata.is_dir()) {
+        return Ok(copy_directory(args, &mut anonymizer)?);
     }
-    let mut frames =
-        Reader::new(BufReader::new(input)).map_err(|error| unreadable(error.into()))?;
-    let session = match frames.next() {
-        Some(Ok(session @ Frame::Session(_))) => session,
-        Some(Err(error)) => return Err(unreadable(error.into()).into()),
-        _ => return Err(unreadable(RecordingError::no_session().into()).into()),
+    let (from, to) = (&args.from, &args.to);
+    let copied = copy(from, to, Existing::unless_forced(args.force), &mut anonymizer)?;
+    let frames = copied.frames;
+    if let Some(failure) = copied.failure(from, to) {
+        return Err(failure.into());
+    }
+    warn(&format!("anonymized {frames} frames of {} to {}", from.display(), to.display()));
+    Ok(Exit::Done)
+}
+
+/// Copies each file of a flight recorder's directory into a new one, under its name, which tells nothing
+/// but the time.
+fn copy_directory(args: &AnonymizeArgs, anonymizer: &mut Anonymizer) -> Result<Exit, Failure> {
+    let (from, to) = (&args.from, &args.to);
+    let files =
+        recorded_files(from).map_err(|error| errors::unreadable(from, &error.into(), false))?;
+    if same_file::is_same_file(from, to).unwrap_or(false) {
+        return Err(into_itself(from));
+    }
+    create_directory(to, args.force).map_err(|error| errors::unusable_directory(to, &error))?;
+    let (mut frames, mut failure) = (0, None);
+    for file in &files {
+        let Some(name) = file.file_name() else { continue };
+        let to = to.join(name);
+        let copied = copy(file, &to, Existing::unless_forced(args.force), anonymizer)?;
+        frames += copied.frames;
+        // The other files can be read without this one.
+        failure = failure.or(copied.failure(file, &to));
+    }
+    let (count, from, to) = (files.len(), from.display(), to.display());
+    warn(&format!("anonymized {frames} frames in {count} files of {from} to {to}"));
+    failure.map_or(Ok(Exit::Done), Err)
+}
+
+/// The files of a flight recorder in a directory, oldest first.
+fn recorded_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let files = files_in(directory)?.into_iter().map(|(_, path)| path);
+    // The flight recorder may have been killed before it wrote anything to its last file.
+    let is_empty = |path: &PathBuf| fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0);
+    let files: Vec<_> = files.filter(|path| !is_empty(path)).collect();
+    if files.is_empty() {
+        let why = "this is a directory without a flight recorder's files";
+        return Err(io::Error::new(ErrorKind::IsADirectory, why));
+    }
+    Ok(files)
+}
+
+/// Creates a directory. One that exists may be empty, or with `force` have other files.
+fn create_directory(path: &Path, force: bool) -> io::Result<()> {
+    let is_empty = || fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    match owner_only::create_dir(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && (force || is_empty()) => Ok(()),
+        result => result,
+    }
+}
+
+/// What could be copied of a recording.
+struct Copied {
+    frames: u64,
+    /// Why the rest could not be read.
+    damage: Option<anyhow::Error>,
+}
+
+impl Copied {
+    /// The failure if it is not the whole recording.
+    fn failure(self, from: &Path, to: &Path) -> Option<Failure> {
+        let failure = errors::unreadable(from, &self.damage?, false);
+        Some(match self.frames {
+            0 => failure,
+            frames => salvaged(failure, from, to, frames),
+        })
+    }
+}
+
+/// Writes an anonymized copy of one recording, up to its first damage. If not even its beginning can be
+/// read, no file is created and none is overwritten.
+///
+/// # Errors
+///
+/// The copy cannot be written, or would overwrite the recording.
+fn copy(
+    from: &Path,
+    to: &Path,
+    existing: Existing,
+    anonymizer: &mut Anonymizer,
+) -> Result<Copied, Failure> {
+    let unreadable = |error: anyhow::Error| Ok(Copied { frames: 0, damage: Some(error) });
+    let input = match File::open(from) {
+        Ok(input) => input,
+        Err(error) => return unreadable(error.into()),
     };
-    // Created after reading the session, so that a bad input creates no file and overwrites none.
-    let mut recorder = record_to(to, Existing::unless_forced(args.force))?;
-    let mut count = 0_u64;
-    let mut damage = None;
+    if are_the_same(&input, to) {
+        return Err(into_itself(from));
+    }
+    let mut input = match Reader::new(BufReader::new(input)) {
+        Ok(input) => input,
+        Err(error) => return unreadable(error.into()),
+    };
+    let session = match input.next() {
+        Some(Ok(session @ Frame::Session(_))) => session,
+        Some(Err(error)) => return unreadable(error.into()),
+        _ => return unreadable(RecordingError::no_session().into()),
+    };
+    let mut recorder = record_to(to, existing)?;
+    let mut copied = Copied { frames: 0, damage: None };
     let write = || -> io::Result<()> {
         recorder.write(&anonymizer.frame(&session))?;
-        count += 1;
-        for frame in frames {
+        copied.frames += 1;
+        for frame in input {
             match frame {
                 Ok(frame) => recorder.write(&anonymizer.frame(&frame))?,
                 Err(error) => {
-                    damage = Some(error);
+                    copied.damage = Some(error.into());
                     break;
                 }
             }
-            count += 1;
+            copied.frames += 1;
         }
         recorder.flush()
     };
     if let Err(error) = write() {
         drop(recorder);
-        return Err(errors::cut_short(to, &error).into());
+        return Err(errors::cut_short(to, &error));
     }
-    if let Some(error) = damage {
-        return Err(salvaged(unreadable(error.into()), from, to, count).into());
-    }
-    warn(&format!("anonymized {count} frames of {} to {}", from.display(), to.display()));
-    Ok(Exit::Done)
+    Ok(copied)
+}
+
+fn into_itself(from: &Path) -> Failure {
+    let what = format!("cannot anonymize {} into itself", from.display());
+    let why = "it would be overwritten before it is read";
+    Failure::usage(what, why, "name another file or directory to write")
 }
 
 fn salvaged(failure: Failure, from: &Path, to: &Path, count: u64) -> Failure {

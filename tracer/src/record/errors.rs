@@ -87,12 +87,17 @@ pub(crate) fn unwritable(path: &Path, error: &io::Error) -> Failure {
     }
 }
 
-/// The error of a directory that a flight recorder cannot use.
+/// The error of a directory in which no recordings can be written.
 pub(crate) fn unusable_directory(path: &Path, error: &io::Error) -> Failure {
     let what = format!("cannot record to the directory {}", path.display());
     let why = describe(error);
     match error.kind() {
         ErrorKind::NotFound => Failure::usage(what, why, "create its parent directory first"),
+        ErrorKind::AlreadyExists => Failure::usage(
+            what,
+            why,
+            "specify a new directory, or --force to overwrite files in this one",
+        ),
         ErrorKind::NotADirectory => {
             Failure::usage(what, why, "specify a directory, or omit --keep and --max-size")
         }

@@ -48,7 +48,7 @@ pub(super) fn create_new(path: &Path) -> io::Result<File> {
 }
 
 /// Creates a directory. Fails if it exists.
-pub(super) fn create_dir(path: &Path) -> io::Result<()> {
+pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     permissions::of_directory(&mut builder);
     builder.create(path)

@@ -120,8 +120,12 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
+fn size_of(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().len()
+}
+
 fn size(folder: &Path) -> u64 {
-    files(folder).iter().map(|path| fs::metadata(path).unwrap().len()).sum()
+    files(folder).iter().map(|path| size_of(path)).sum()
 }
 
 #[track_caller]
@@ -240,6 +244,89 @@ fn files_of_others_are_kept_and_leftovers_of_earlier_runs_count() {
         assert_eq!(fs::metadata(folder.join(name)).unwrap().len(), 1 << 21);
     }
     assert!(folder.join("synfin-20200102T050405.000Z.rec").is_dir());
+}
+
+/// The exit status of `anonymize`, and what it prints.
+fn anonymize(args: &[&OsStr]) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_synfin"));
+    let output = command.arg("anonymize").args(args).output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_directory_is_anonymized_file_by_file() {
+    let outside = TempDir::new().unwrap();
+    let [folder, shared] = ["flight", "shared"].map(|name| outside.path().join(name));
+    let mut flight = Flight::new(&folder, keep(Some(60), None));
+    for second in 0..20 {
+        flight.second(second, 1);
+    }
+    drop(flight);
+    fs::write(folder.join("notes"), "of web-1").unwrap();
+    // The recorder was killed before it wrote anything to its last file.
+    fs::write(folder.join("synfin-20300102T050405.000Z.rec"), "").unwrap();
+
+    let args = [folder.as_os_str(), shared.as_os_str()];
+    let (code, printed) = anonymize(&args);
+    assert_eq!(code, 0, "{printed}");
+    assert_eq!(fs::metadata(&shared).unwrap().permissions().mode() & 0o777, 0o700);
+    let originals: Vec<_> = files(&folder).into_iter().filter(|path| size_of(path) > 0).collect();
+    let copies = files(&shared);
+    assert!(copies.len() > 2, "{copies:?}");
+    let says = format!("frames in {} files of {}", copies.len(), folder.display());
+    assert!(printed.contains(&says), "{printed}");
+    let names = |paths: &[PathBuf]| -> Vec<_> {
+        paths.iter().map(|path| path.file_name().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&copies), names(&originals));
+    let host = |path: &Path| report(path)["host"]["name"].clone();
+    for (original, copy) in originals.iter().zip(&copies) {
+        let bytes = fs::read(copy).unwrap();
+        let has = |name: &str| bytes.windows(name.len()).any(|part| part == name.as_bytes());
+        assert!(!["web-1", "kubepods", "shop/web"].iter().any(|name| has(name)), "{copy:?}");
+        assert_eq!(events(&report(copy)), events(&report(original)), "{copy:?}");
+        assert_eq!(host(copy), host(&copies[0]), "they have one key");
+    }
+    // They are files of one run still.
+    assert_eq!(events(&report(&shared)), events(&report(&folder)));
+
+    let (code, printed) = anonymize(&args);
+    assert_eq!(code, 2, "{printed}");
+    assert!(printed.contains("specify a new directory, or --force"), "{printed}");
+    let force = OsStr::new("--force");
+    assert_eq!(anonymize(&[args[0], args[1], force]).0, 0);
+    let (code, printed) = anonymize(&[args[0], args[0], force]);
+    assert_eq!(code, 2, "{printed}");
+    assert!(printed.contains("into itself"), "{printed}");
+}
+
+#[test]
+fn a_damaged_file_does_not_keep_the_others_from_being_anonymized() {
+    let outside = TempDir::new().unwrap();
+    let [folder, shared] = ["flight", "shared"].map(|name| outside.path().join(name));
+    fs::create_dir(&folder).unwrap();
+    let args = [folder.as_os_str(), shared.as_os_str()];
+    let (code, printed) = anonymize(&args);
+    assert_eq!(code, 2, "{printed}");
+    assert!(printed.contains("a directory without a flight recorder's files"), "{printed}");
+    assert!(!shared.exists());
+
+    let whole = recorded(&web_server());
+    let named = |day: u64| format!("synfin-2025010{day}T000000.000Z.rec");
+    let contents = [&whole[..], &whole[..whole.len() - 1], b"no recording", &whole[..]];
+    for (day, bytes) in (1..).zip(contents) {
+        fs::write(folder.join(named(day)), bytes).unwrap();
+    }
+    let (code, printed) = anonymize(&args);
+    assert_eq!(code, 2, "{printed}");
+    let part = format!("{} can be read only in part", folder.join(named(2)).display());
+    assert!(printed.contains(&part), "{printed}");
+    let copied = [1, 2, 3, 4].map(|day| shared.join(named(day)).exists());
+    assert_eq!(copied, [true, true, false, true]);
+    for day in [1, 4] {
+        let [copy, original] = [&shared, &folder].map(|of| events(&report(&of.join(named(day)))));
+        assert_eq!(copy, original);
+    }
 }
 
 #[test]
