@@ -177,7 +177,7 @@ pub const COLUMNS: &[Column<ConnectionRow>] = columns! {
         |c| Value::known(c.handshake.and_then(|handshake| handshake.retransmits()), |times| Value::Int(times.into()));
     "age_us" "AGE" Micros, Table(Right(7)), "Time from its beginning to its close, or until now; a lower bound (≥ in tables) if it is preexisting or adopted: since its last activity before it was found.",
         |c| Value::micros(c.now.saturating_sub(c.since) / 1000, c.is_adopted());
-    "reason" "REASON" Word(CloseReason::NAMES) or null, Table(Left(12)), "Why it closed; null while it is open.",
+    "reason" "REASON" Word(CloseReason::NAMES) or null, Table(Left(28)), "Why it closed; null while it is open.",
         |c| Value::known(c.reason, |reason| Value::Word(reason.id()));
     "class" "CLASS" Word(Class::NAMES) or null, Wide(Left(8)), "Severity of the reason: normal, notable, abnormal or unknown.",
         |c| Value::known(c.reason, |reason| Value::Word(reason.class().name()));
@@ -206,10 +206,10 @@ pub const COLUMNS: &[Column<ConnectionRow>] = columns! {
         |c| Value::Bool(c.is_subflow);
     "mptcp_id" "" Text or null, Data, "The MPTCP connection of a subflow, which its subflows share: `mptcp:` and its kernel address, used again once it has closed; null if unknown.",
         |c| Value::known(c.mptcp, |id| Value::Text(format!("mptcp:{id:x}")));
-    "bytes_sent" "SENT" Count("bytes") or null, Wide(Right(10)), "Payload bytes that the peer acknowledged until it closed, or until a scan last found it open; null if the role is unknown, as only a client's SYN counts, and with --slow.", |c| Value::known(c.bytes_sent, Value::Int);
-    "bytes_received" "RECEIVED" Count("bytes") or null, Wide(Right(10)), "Payload bytes received until then.", |c| Value::known(c.bytes_received, Value::Int);
-    "sent_per_s" "SENT/s" Float("bytes per second") or null, Wide(Right(8)), "Payload bytes sent per second while it is open, between the first and the last scan that found it; null if fewer than two have (--for).", |c| Value::known(c.sent_per_s, Value::Float);
-    "received_per_s" "RECV/s" Float("bytes per second") or null, Wide(Right(8)), "The same of payload bytes received.", |c| Value::known(c.received_per_s, Value::Float);
+    "bytes_sent" "SENT" Count("bytes") or null, Wide(Right(13)), "Payload bytes that the peer acknowledged until it closed, or until a scan last found it open; null if the role is unknown, as only a client's SYN counts, and with --slow.", |c| Value::known(c.bytes_sent, Value::Int);
+    "bytes_received" "RECEIVED" Count("bytes") or null, Wide(Right(13)), "Payload bytes received until then.", |c| Value::known(c.bytes_received, Value::Int);
+    "sent_per_s" "SENT/s" Float("bytes per second") or null, Wide(Right(11)), "Payload bytes sent per second while it is open, between the first and the last scan that found it; null if fewer than two have (--for).", |c| Value::known(c.sent_per_s, Value::Float);
+    "received_per_s" "RECV/s" Float("bytes per second") or null, Wide(Right(11)), "The same of payload bytes received.", |c| Value::known(c.received_per_s, Value::Float);
     "window_limited_us" "RWNDLIM" Micros or null, Wide(Right(7)), "Time for which the peer's receive window held up sending, with the resolution of the kernel's tick: the peer reads slowly. Null while it is open.", |c| Value::known(c.window_limited_us, Value::Micros);
     "buffer_limited_us" "SNDBLIM" Micros or null, Wide(Right(7)), "Time for which the send buffer held up sending: it is too small for the path (net.ipv4.tcp_wmem, SO_SNDBUF). Null while it is open.", |c| Value::known(c.buffer_limited_us, Value::Micros);
 };

@@ -114,3 +114,38 @@ impl<W: Write, T> Lines<W, T> {
         self.out.flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::{
+        column::{Visibility, Width},
+        column_kind::ColumnKind,
+    };
+
+    /// Words that these tables never show: they have `?` for an unknown role, and connections and
+    /// transitions never have the state of a request.
+    const NOT_SHOWN: [&str; 2] = ["unknown", "new_syn_recv"];
+
+    /// A table whose lines are written one by one cannot adapt its columns. (Foreign text and IPv6
+    /// addresses can be longer than theirs: room for the longest would make every line too long.)
+    #[test]
+    fn words_fit_into_the_columns_of_lines() {
+        let connections = connection::COLUMNS.iter().map(|column| column.info);
+        let transitions = transition::COLUMNS.iter().map(|column| column.info);
+        let mut words_seen = 0;
+        for info in connections.chain(transitions) {
+            let (ColumnKind::Word(words), Visibility::Table(width) | Visibility::Wide(width)) =
+                (info.kind, info.visibility)
+            else {
+                continue;
+            };
+            let (Width::Left(width) | Width::Right(width)) = width;
+            for word in (words.all)().into_iter().filter(|word| !NOT_SHOWN.contains(word)) {
+                assert!(word.len() <= width, "{word} does not fit into {}", info.key);
+                words_seen += 1;
+            }
+        }
+        assert!(words_seen > 40, "{words_seen}");
+    }
+}
