@@ -18,7 +18,7 @@ const CONNECTIONS: u64 = 10;
 
 /// Connections of a server on port 8080 that last for this many milliseconds. It closes so many of them
 /// with unread data, clients close the others.
-fn served(unread: u64, lifetime: u64) -> Vec<Frame> {
+pub(crate) fn served(unread: u64, lifetime: u64) -> Vec<Frame> {
     let mut kernel = RecordedKernel::begin();
     kernel.scan_host([]);
     kernel.at(50).listens(Socket::between(1, "0.0.0.0:8080", "0.0.0.0:0"), "api");

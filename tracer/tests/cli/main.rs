@@ -12,6 +12,7 @@
 mod anonymize;
 mod compare;
 mod diagnose;
+mod exit_status;
 mod fail_on;
 mod files;
 mod flight_recorder;

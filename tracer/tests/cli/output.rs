@@ -414,7 +414,7 @@ fn synfin(args: &[&str]) -> Output {
 }
 
 /// A call by the unprivileged user `nobody`.
-fn as_nobody(args: &[&str]) -> Command {
+pub(crate) fn as_nobody(args: &[&str]) -> Command {
     const NOBODY: u32 = 65_534;
     // The user may run the program, but perhaps not open the directory where it was built.
     let program = fs::File::open(PROGRAM).unwrap().into_raw_fd();

@@ -2,7 +2,7 @@
 //! the command.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::process::ExitStatusExt as _,
     process::Command,
     time::{Duration, Instant},
@@ -10,7 +10,7 @@ use std::{
 
 use nix::libc::SIGKILL;
 
-use crate::lab::{self, Broken, Namespace, PROGRAM, Synfin};
+use crate::lab::{self, Broken, Finished, Namespace, PROGRAM, Synfin};
 
 /// The first port of this file's tests.
 const PORT: u16 = 7481;
@@ -56,6 +56,46 @@ fn a_load_test_exits_with_each_documented_code() {
     let broken = Broken::not().without_capabilities(&["bpf", "sys_admin"]);
     assert_eq!(broken.run(&["report", "--fail-on", "failed>0", "--", "true"]).code, 3);
     drop(listener);
+}
+
+/// `cli/exit_status.rs` has the statuses of reading recordings, of wrong usage and of missing privileges.
+#[test]
+fn commands_that_trace_exit_with_their_documented_code() {
+    let _lab = lab::enter();
+    let (silent, busy) = (Namespace::new(), Namespace::new());
+    let [silent, busy_id] = [&silent, &busy].map(|namespace| namespace.id().to_string());
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT + 2));
+    let listener = busy.listen(at);
+    let _client = busy.connect(at).expect("a connection");
+    let _server = listener.accept().expect("the connection");
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let taken = taken.local_addr().expect("its address").to_string();
+    let (_folder, recording) = lab::recording_file();
+    let brief = ["--for", "0.3"];
+    let calls: &[(&[&str], i32)] = &[
+        (&["top"], 0),
+        (&["trace"], 0),
+        (&["connections"], 0),
+        (&["report"], 0),
+        (&["record", &recording], 0),
+        (&["record", &recording], 2),
+        (&["record", "/no/such/directory/file"], 2),
+        (&["record", "/dev/full"], 3),
+        (&["serve", "--listen", "127.0.0.1:0"], 0),
+        (&["serve", "--listen", &taken], 3),
+        (&["diagnose", "-N", &busy_id, "--fail-on", "warning"], 0),
+        (&["diagnose", "-N", &silent, "--fail-on", "warning"], 4),
+        (&["report", "-N", &busy_id, "--fail-on", "open>0"], 1),
+        (&["report", "-N", &silent, "--fail-on", "open>0"], 4),
+        (&["report", "-N", "no-such-namespace"], 2),
+    ];
+    let wrong = calls.iter().filter_map(|&(args, expected)| {
+        let finished = Synfin::run(args.iter().chain(&brief));
+        let Finished { code, stderr, .. } = &finished;
+        (*code != expected).then(|| format!("{args:?}: {code}, not {expected}: {stderr}"))
+    });
+    let wrong: Vec<_> = wrong.collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// A command would keep synfin's output open, and this test waiting, until it ends by itself.
