@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     os::unix::fs::MetadataExt,
     thread,
 };
@@ -55,6 +55,26 @@ fn resets_of_a_closed_port_agree_with_the_kernels_count() {
         // The first few do not create a row.
         assert!(of_rest < 5, "{name}: {of_rest}");
     }
+}
+
+#[test]
+fn a_service_that_is_down_on_an_ephemeral_port_gets_a_row() {
+    const PORT: u16 = 50_051;
+    const HITS: u64 = 5;
+    let _lab = lab::enter();
+    if lab::lacks(Feature::ResetsWithoutSocket) {
+        return;
+    }
+    let (report, ()) = lab::conclusive(|| {
+        let wire = Wire::new();
+        let synfin = watch(&[&wire.far], &[]);
+        for _ in 0..HITS {
+            is_refused(wire.far.connect((Ipv4Addr::LOCALHOST, PORT)));
+        }
+        (synfin.finish().report(), ())
+    });
+    let counts = of_port_and_rest(&report, PORT, "resets.reasons.no_socket");
+    assert_eq!(counts, [HITS, 0]);
 }
 
 #[test]
