@@ -194,7 +194,9 @@ fn continuous_scans_neither_adopt_nor_lose_connections() {
         burst_to(&listener, &namespace, EACH);
         connections += EACH;
         let is_long = connections >= lab::scaled(40_000, 10_000) as u64;
-        (is_long && scans_in(path, namespace.id()) >= lab::scaled(20, 3)).then_some(())
+        let scans = scans_in(path, namespace.id());
+        eprintln!("{connections} connections, {scans} scans");
+        (is_long && scans >= lab::scaled(20, 3)).then_some(())
     });
     namespace.wait_until_quiet();
     let report = synfin.finish().report();
