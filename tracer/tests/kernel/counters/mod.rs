@@ -13,6 +13,7 @@ use std::{
 };
 
 use fastrand::Rng;
+use serde_json::Value;
 
 use self::load::{Load, Site};
 use crate::lab::{self, Counters, Feature, MayMiss, Namespace, Report, Seen, Sock, Synfin, Wire};
@@ -81,7 +82,9 @@ fn gauges_are_correct_one_report_after_losses() {
     let mut rng = Rng::with_seed(seed());
     let host = host();
     let id = host.id().to_string();
-    let synfin = Synfin::watch(["report", "1", "-o", "json", "--ring-size", "4K", "-N", &id]);
+    let (_folder, recording) = lab::recording_file();
+    let args = ["report", "1", "-o", "json", "--ring-size", "4K", "-N", &id];
+    let synfin = Synfin::watch(args.into_iter().chain(["--record", &*recording]));
     let site = Site { clients: &host, servers: &host };
     // A TIME_WAIT whose SYN_SENT record was lost looks like a server's if the client bound its port.
     let load = Load { choosers: None, ..load_of_a_site() };
@@ -119,8 +122,28 @@ fn gauges_are_correct_one_report_after_losses() {
     scanned.iter().for_each(Report::check_complete);
     // Scans in the first interval may still have found losses; later ones must not.
     assert!(!last.says_lower_bounds(), "no record was lost any more");
-    let differences = gauge_differences(first, &sockets, 0);
+    let mut differences = gauge_differences(first, &sockets, 0);
+    if !differences.is_empty() {
+        differences.extend(socket_differences(&recording, &sockets[1]));
+    }
     assert!(differences.is_empty(), "\n{}", differences.join("\n"));
+}
+
+/// Which ports the open connections of a recording have that no socket of `ss` has, and the other way
+/// around.
+fn socket_differences(recording: &str, sockets: &[Sock]) -> Vec<String> {
+    let open = Synfin::run(["connections", "--open", "-o", "json", "--from", recording]);
+    let port = |line: &Value, end: &str| line[end].as_u64().expect("a port") as u16;
+    let ports = |line: &Value| (port(line, "local_port"), port(line, "remote_port"));
+    let mut tracked: BTreeMap<_, _> =
+        open.json_lines().into_iter().map(|line| (ports(&line), line)).collect();
+    let sockets = sockets.iter().filter(|socket| socket.remote_port != 0 && !socket.is_small);
+    let mut differences: Vec<_> = sockets
+        .filter(|socket| tracked.remove(&(socket.local_port, socket.remote_port)).is_none())
+        .map(|socket| format!("only ss has {socket:?}"))
+        .collect();
+    differences.extend(tracked.into_values().map(|line| format!("only synfin has {line}")));
+    differences
 }
 
 fn seed() -> u64 {
