@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use synfin_testkit::ftrace::Witness;
 
 use crate::{
     load::{Done, Load},
@@ -30,6 +31,9 @@ struct Loaded {
     tracers: Vec<Vec<Missing>>,
     /// Transitions that synfin's second program took, as a share of all.
     recovered: Vec<f64>,
+    /// Of what synfin did not report, the transitions for which the kernel ran no program because of the current
+    /// process, at most, as a share of all. They do not count as missing.
+    withheld: Vec<f64>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
@@ -49,15 +53,20 @@ pub(crate) fn measure(synfin: &Synfin) -> Result<Interrupts> {
 
 fn measure_link(synfin: &Synfin, link: Link) -> Result<Loaded> {
     let load = Load::Wire { link, ms: MILLISECONDS };
+    let (recovered, withheld) = Default::default();
     let mut loaded =
-        Loaded { link, tracers: vec![Vec::new(); 1 + PEERS.len()], recovered: Vec::new() };
+        Loaded { link, tracers: vec![Vec::new(); 1 + PEERS.len()], recovered, withheld };
     for _ in 0..ROUNDS {
         let tracer = synfin.watch(&["report", "-o", "json"])?;
+        let witness = Witness::begin();
         let (done, _) = load.run()?;
         let events = tracer.finish()?.events()?;
         let missing = events.lost + events.missed + events.gaps;
-        loaded.tracers[0].push(Missing::new(done, missing, done.transitions()));
-        loaded.recovered.push(events.recovered as f64 / done.transitions() as f64);
+        let withheld = missing.min(witness.count() as u64);
+        let all = done.transitions();
+        loaded.tracers[0].push(Missing::new(done, missing - withheld, all));
+        loaded.recovered.push(events.recovered as f64 / all as f64);
+        loaded.withheld.push(withheld as f64 / all as f64);
         for ((peer, lines), results) in PEERS.into_iter().zip(&mut loaded.tracers[1..]) {
             let tracer = Tracer::other(peer)?;
             let (done, _) = load.run()?;
@@ -85,17 +94,20 @@ impl Interrupts {
     /// A table of all loads and tracers.
     pub(crate) fn write(&self, page: &mut String) {
         let names: Vec<_> = std::iter::once("synfin").chain(PEERS.map(|(name, _)| name)).collect();
-        for Loaded { link, tracers, recovered } in &self.0 {
+        for Loaded { link, tracers, recovered, withheld } in &self.0 {
             for (name, results) in names.iter().zip(tracers) {
                 let rate = median(results.iter().map(|it| it.connections_per_second));
                 let missed = median_share(results) * 1e5;
-                let recovered = match *name {
-                    "synfin" => format!("{:.0}", median(recovered.iter().copied()) * 1e5),
+                let of_synfin = |shares: &[f64]| match *name {
+                    "synfin" => format!("{:.0}", median(shares.iter().copied()) * 1e5),
                     _ => "-".to_owned(),
                 };
+                let [recovered, withheld] = [recovered, withheld].map(|shares| of_synfin(shares));
                 let link = link.name();
-                let _ =
-                    writeln!(page, "| {link} | {name} | {rate:.0} | {missed:.1} | {recovered} |");
+                let _ = writeln!(
+                    page,
+                    "| {link} | {name} | {rate:.0} | {missed:.1} | {recovered} | {withheld} |"
+                );
             }
         }
     }

@@ -261,11 +261,12 @@ packets itself, so that nothing comes while a program runs. A network card is di
 64 connections at a time over a veth pair, to a server that closes first; `rps`: another CPU receives each packet
 (receive packet steering); `tbf`: a timer sends the packets (a token bucket filter). In 100,000: what a tracer did
 not report of all transitions (`tcplife`: of all ends of connections), and what synfin's second programs recorded
-because the kernel skipped the first ones. Missing output of the other tracers includes what they lost for lack
-of room.
+because the kernel skipped the first ones. What is missing includes what was lost for lack of room. Not included
+is what the kernel withheld from synfin: the kernels of some virtual machines run no program while a thread of
+process 1 is current, even in an interrupt; ftrace shows how many transitions these are at most.
 
-| load | tracer | connections/s | missed in 100,000 | recovered in 100,000 |
-| --- | --- | --- | --- | --- |
+| load | tracer | connections/s | missed in 100,000 | recovered in 100,000 | withheld in 100,000 |
+| --- | --- | --- | --- | --- | --- |
 ",
     );
     results.interrupts.as_ref()?.write(&mut page);

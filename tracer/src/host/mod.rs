@@ -20,5 +20,7 @@ pub(crate) mod pid_namespace;
 #[cfg(feature = "live")]
 pub(crate) mod port_range;
 #[cfg(feature = "live")]
+pub(crate) mod priority;
+#[cfg(feature = "live")]
 pub mod privileges;
 pub(crate) mod services;

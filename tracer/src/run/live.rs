@@ -26,7 +26,10 @@ use tokio::{
 
 use crate::{
     cli::{live::LiveArgs, select::FilterArgs},
-    host::end_signals::{BY_SIGNAL, EndSignals},
+    host::{
+        end_signals::{BY_SIGNAL, EndSignals},
+        priority,
+    },
     message::{
         exit::Exit,
         failure::{Failure, describe},
@@ -39,6 +42,11 @@ use crate::{
 pub(super) fn attach(args: LiveArgs, filter: &FilterArgs, verbose: u8) -> Result<Box<dyn Source>> {
     let scan_always = args.scan_always;
     Ok(Box::new(Live::attach(args.setup(filter.of_this_host()?, verbose), scan_always)?))
+}
+
+/// Prepares this thread to take the records of a trace, after other threads have been started.
+pub(super) fn begin() {
+    priority::raise();
 }
 
 /// How long the command may take to end after SIGTERM.
@@ -75,6 +83,7 @@ fn exit_with(code: i32) -> Exit {
 fn spawn(program: &OsString, args: &[OsString]) -> io::Result<Child> {
     let parent = getpid();
     let die_with_parent = move || {
+        priority::restore()?;
         prctl::set_pdeathsig(signals::SIGTERM)?;
         // The parent may have died before that.
         if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }

@@ -209,7 +209,12 @@ impl Run {
                 self.source.finish();
             }
             match (frame, &mut trace) {
-                (Frame::Session(session), _) => trace = Some(self.begin(session, output)?),
+                (Frame::Session(session), _) => {
+                    trace = Some(self.begin(session, output)?);
+                    if self.source.is_live() {
+                        live::begin();
+                    }
+                }
                 (_, None) => break,
                 (frame, Some(trace)) => {
                     if matches!(mode, RunMode::Screen(_)) && !self.source.is_live() {

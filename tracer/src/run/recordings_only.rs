@@ -27,6 +27,8 @@ pub(super) fn attach(_: LiveArgs, _: &FilterArgs, _: u8) -> Result<Box<dyn Sourc
     Err(Failure::usage("cannot trace this host", why, remedy).into())
 }
 
+pub(super) fn begin() {}
+
 /// Never constructed: signals keep their default action, and commands are run only while this host
 /// is traced.
 pub(super) enum Interrupts {}

@@ -5,10 +5,13 @@
 //! - a [`Tracked`] feeds it to a tracker ([`TracedKernel`]),
 //! - [`Frames`] encodes them as a recording ([`RecordedKernel`]),
 //! - a `Vec<Input>` collects them.
+//!
+//! [`ftrace`] is a witness of what the real kernel does.
 
 mod audit;
 pub mod encode;
 mod frames;
+pub mod ftrace;
 mod kernel;
 pub mod sample;
 mod socket;

@@ -2,6 +2,7 @@
 //! the command.
 
 use std::{
+    fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::process::ExitStatusExt as _,
     process::Command,
@@ -56,6 +57,20 @@ fn a_load_test_exits_with_each_documented_code() {
     let broken = Broken::not().without_capabilities(&["bpf", "sys_admin"]);
     assert_eq!(broken.run(&["report", "--fail-on", "failed>0", "--", "true"]).code, 3);
     drop(listener);
+}
+
+#[test]
+fn the_reader_has_a_priority_that_the_command_does_not_inherit() {
+    let _lab = lab::enter();
+    let (folder, recording) = lab::recording_file();
+    let nice = folder.path().join("nice").display().to_string();
+    let namespace = Namespace::new().id().to_string();
+    // Field 19 is the nice value of the main thread.
+    let command = format!("cut -d' ' -f19 /proc/$PPID/stat /proc/$$/stat > {nice}");
+    let finished =
+        Synfin::run(["record", "-N", &namespace, &recording, "--", "sh", "-c", &command]);
+    assert_eq!(finished.code, 0, "{}", finished.stderr);
+    assert_eq!(fs::read_to_string(nice).expect("the values"), "-15\n0\n");
 }
 
 /// `cli/exit_status.rs` has the statuses of reading recordings, of wrong usage and of missing privileges.

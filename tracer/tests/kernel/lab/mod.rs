@@ -8,7 +8,6 @@ mod cgroup;
 mod collector;
 mod counters;
 mod descriptors;
-mod ftrace;
 mod identities;
 mod kernels;
 mod link;
@@ -27,7 +26,6 @@ mod synfin;
 mod terminal;
 mod timers;
 mod tun;
-mod witness;
 
 use std::{
     fmt::Debug,
@@ -67,11 +65,11 @@ pub(crate) use sockets::{
 };
 pub(crate) use ss::Sock;
 pub(crate) use synfin::{Finished, PROGRAM, Synfin, WATCHING};
+use synfin_testkit::ftrace::Witness;
 use tempfile::TempDir;
 pub(crate) use terminal::Terminal;
 pub(crate) use timers::TimeWaitTimers;
 pub(crate) use tun::Tun;
-use witness::Witness;
 
 /// Any number of small tests run at a time, or one test alone.
 static ROOM: RwLock<()> = RwLock::new(());

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fs};
 
-use super::ftrace::Instance;
+use synfin_testkit::ftrace::Instance;
 
 /// The timer function of a TIME_WAIT.
 const HANDLER: &str = "tw_timer_handler";
@@ -22,7 +22,7 @@ pub(crate) struct Timed {
 
 impl TimeWaitTimers {
     pub(crate) fn watch() -> Self {
-        let instance = Instance::new();
+        let instance = Instance::create();
         // timer_cancel does not have the function, so all canceled timers are traced.
         instance.set("buffer_size_kb", "32768");
         // By address, because filters accept function names only since Linux 6.3.
