@@ -11,7 +11,7 @@ pub(super) const SERIES_OF_A_ROW: usize = BOUNDS_US.len()
     + CloseReason::ALL.len()
     + Unmeasured::ALL.len()
     + OPEN_STATES.len()
-    + 22;
+    + 21;
 
 /// Maximum number of samples of findings, the most urgent first.
 pub(super) const MOST_FINDINGS: usize = 50;

@@ -119,12 +119,10 @@ pub const METRICS: &[Metric] = metrics! {
         Row(|row| row.add_of(Role::Server, Count(row.totals.now.scanned.half_open)));
     "synfin_stalled_connections" Gauge, "Connections that retransmit without an answer, at the last scan.",
         Row(|row| row.add(&[], Count(row.totals.now.scanned.stalled)));
-    "synfin_round_trip_time_seconds" Gauge, "Quantiles of the smoothed round-trip times of open connections, at the last scan; absent if none was measured.",
+    "synfin_round_trip_time_median_seconds" Gauge, "Median of the smoothed round-trip times of open connections, at the last scan; absent if none was measured.",
         Row(|row| {
-            for (label, quantile) in [("0.5", 0.5), ("0.99", 0.99)] {
-                if let Some(us) = row.totals.now.scanned.rtt.quantile(quantile) {
-                    row.add(&[("quantile", label)], Number(us as f64 / 1e6));
-                }
+            if let Some(us) = row.totals.now.scanned.rtt.quantile(0.5) {
+                row.add(&[], Number(us as f64 / 1e6));
             }
         });
     "synfin_sent_segments_total" Counter, "Segments with data that were sent, again or for the first time: of open connections up to the last scan, and of ended ones.",
