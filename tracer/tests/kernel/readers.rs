@@ -2,8 +2,9 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader, PipeReader, PipeWriter, Read},
+    io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read},
     net::{Ipv4Addr, SocketAddr},
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -11,7 +12,7 @@ use std::{
 
 use nix::{
     fcntl::{FcntlArg, fcntl},
-    sys::signal::Signal,
+    sys::signal::{SigHandler, Signal, signal},
 };
 
 use crate::{
@@ -55,6 +56,8 @@ impl Paged {
         fcntl(&reader, FcntlArg::F_SETPIPE_SZ(4_096)).expect("a small pipe");
         let mut command = Command::new(PROGRAM);
         command.args(args).stderr(stderr(&writer)).stdout(writer);
+        // SAFETY: after the fork it only makes system calls.
+        unsafe { command.pre_exec(hear_hangups) };
         // Only the child has the writing end afterwards.
         let child = command.spawn().expect("synfin");
         Self { child, output: BufReader::with_capacity(1, reader) }
@@ -80,6 +83,13 @@ impl Drop for Paged {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Who runs the tests may ignore hangups (`nohup`).
+fn hear_hangups() -> io::Result<()> {
+    // SAFETY: the default action needs no handler.
+    unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }?;
+    Ok(())
 }
 
 /// More than the pipe, and than what waits for a reader, has room for.

@@ -26,6 +26,8 @@ pub(crate) enum Loss {
     SynAck,
     /// The client's first ACK, which would complete the handshake.
     Ack,
+    /// The first segment with data, in each direction.
+    Data,
 }
 
 /// Two namespaces and a link.
@@ -137,11 +139,12 @@ impl Losses {
 
 impl Loss {
     fn is_of(self, tcp: &TcpSlice<'_>) -> bool {
-        let wanted = match self {
-            Self::Syn => (true, false),
-            Self::SynAck => (true, true),
-            Self::Ack => (false, true),
-        };
-        (tcp.syn(), tcp.ack()) == wanted
+        let flags = (tcp.syn(), tcp.ack());
+        match self {
+            Self::Syn => flags == (true, false),
+            Self::SynAck => flags == (true, true),
+            Self::Ack => flags == (false, true),
+            Self::Data => !tcp.payload().is_empty(),
+        }
     }
 }

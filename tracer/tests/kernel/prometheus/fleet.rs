@@ -10,13 +10,13 @@ use std::{
 
 use super::alerts;
 use crate::lab::{
-    self, Host, Link, Namespace, Pair, Prometheus, Series, accept, connect_to, wait_for_end,
+    self, Host, Link, Loss, Namespace, Pair, Prometheus, Series, accept, connect_to, wait_for_end,
 };
 
 /// A server behind the link, and its number of connections.
 const WEB: u16 = 7511;
 const WEB_CONNECTIONS: usize = 60;
-/// A server whose clients close with unread data.
+/// A server whose clients close with unread data, the only data of this test. Its first segment is lost.
 const RESETTING: u16 = 7512;
 const RESETS: usize = 20;
 /// A server that does not accept.
@@ -95,7 +95,7 @@ struct Fleet {
 
 impl Fleet {
     fn new() -> Self {
-        let link = Link::new(ROUND_TRIP, &[]);
+        let link = Link::new(ROUND_TRIP, &[(RESETTING, Loss::Data)]);
         let batch = Namespace::new();
         batch.set("ipv4/ip_local_port_range", format!("40000 {}", 40000 + PORTS - 1));
         let [web, resetting] = [WEB, RESETTING].map(|port| link.far.listen(far(port)));
@@ -204,6 +204,12 @@ fn check(found: &Found<'_>) {
                 &["instance", "reason"],
                 &[("app-1 connect_refused_rst", REFUSED as f64)],
             );
+        }
+        "Which services' paths lose segments" => {
+            let shares = found.by(&["role", "port"]);
+            assert_eq!(shares.keys().collect::<Vec<_>>(), [&format!("server {RESETTING}")]);
+            // Each is sent twice; a slow machine may send more.
+            assert!(shares.values().all(|share| (0.49..0.7).contains(share)), "{shares:?}");
         }
         "Where TIME_WAITs are" => {
             // On the side that closes first; the servers closed one connection of each port.
